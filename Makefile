@@ -1,0 +1,60 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_FLAGS ?=
+LFW ?= ../shared/faces/lfw
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/runtime.stamp
+DEV := $(VENV)/dev.stamp
+PINNED := $(BIN)/python -m pip install --require-hashes --no-deps --no-build-isolation
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(UV_FLAGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check bench lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: $(RUNTIME)  ## install what is needed, bring the database up to date, start the service
+	$(BIN)/facescreen migrate
+	exec $(BIN)/facescreen serve
+
+test: $(DEV)  ## the tests
+	$(BIN)/pytest
+
+check: $(DEV)  ## format, lint, types, layers, and migrations against the schema
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	scratch=$$(mktemp -d) && trap 'rm -r "$$scratch"' EXIT && \
+	export DATABASE_URL="sqlite+aiosqlite:///$$scratch/check.db" && $(BIN)/alembic upgrade head && $(BIN)/alembic check
+
+bench: $(DEV)  ## accuracy on Labeled Faces in the Wild; LFW=folder holds images/ and pairs.csv
+	$(BIN)/python bench/lfw.py $(LFW)/images $(LFW)/pairs.csv
+
+lock: $(DEV)  ## compile the .in files; UV_FLAGS=--upgrade takes the newest versions
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	echo setuptools | $(COMPILE) - -c requirements.txt -o requirements-build.txt
+
+clean:  ## remove the environment and every cache; the data stays
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The build backend comes first, pinned as well: face_recognition_models has no wheel.
+define install
+test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(PINNED) -r requirements-build.txt
+$(PINNED) -r $(1)
+$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+endef
+
+$(RUNTIME): requirements-build.txt requirements.txt pyproject.toml
+	$(call install,requirements.txt)
+	touch $@
+
+$(DEV): requirements-build.txt requirements-dev.txt pyproject.toml
+	$(call install,requirements-dev.txt)
+	touch $(RUNTIME) $@
