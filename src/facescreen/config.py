@@ -1,0 +1,153 @@
+"""Settings: environment variables or ``.env``, read once, frozen, passed down; see ``docs/configuration.md``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from facescreen.domain.distances import Metric
+from facescreen.errors import StartupError
+
+DetectorName = Literal[
+    "mtcnn",
+    "yunet",
+    "retinaface",
+    "dlib",
+    "opencv",
+    "ssd",
+    "centerface",
+    "mediapipe",
+    "fastmtcnn",
+    "yolov8n",
+    "yolov8m",
+    "yolov8l",
+    "yolov11n",
+    "yolov11s",
+    "yolov11m",
+    "yolov11l",
+    "yolov12n",
+    "yolov12s",
+    "yolov12m",
+    "yolov12l",
+]
+"""Every detector that DeepFace offers, by DeepFace's names."""
+
+ModelName = Literal[
+    "Dlib",
+    "SFace",
+    "ArcFace",
+    "GhostFaceNet",
+    "Buffalo_L",
+    "Facenet",
+    "Facenet512",
+    "VGG-Face",
+    "OpenFace",
+    "DeepFace",
+    "DeepID",
+]
+"""Every recognition model that DeepFace offers, by DeepFace's names."""
+
+PathList = Annotated[tuple[Path, ...], NoDecode]
+NameList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One field per environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    face_processing_backend: Literal["deepface"] = Field(
+        default="deepface", description="Who detects and recognizes: `deepface` is this machine."
+    )
+    detector_backend: DetectorName = Field(default="mtcnn", description="Detector where a request names none.")
+    model_name: ModelName = Field(default="Dlib", description="Recognition model where a request names none.")
+    distance_metric: Metric = Field(default=Metric.COSINE, description="Distance metric where a request names none.")
+    match_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description=(
+            "Largest distance that matches, for `MODEL_NAME` and `DISTANCE_METRIC`, where a request gives none. "
+            "Empty: the model's measured default."
+        ),
+    )
+    detector_max_side: int = Field(
+        default=1024,
+        ge=160,
+        le=8192,
+        description="Detectors see the image scaled down to this longest side, in pixels.",
+    )
+
+    blacklist_db_path: Path = Field(
+        default=Path("blacklist_db"), description="Reference photos, one folder per person."
+    )
+    processed_images_output_dir: Path = Field(
+        default=Path("processed_images_output"), description="Upright, re-encoded copies of screened images."
+    )
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///data/facescreen.db",
+        description="SQLAlchemy URL of the database (SQLite, aiosqlite).",
+    )
+    deepface_home: Path = Field(
+        default=Path.home(), description="Weights of optional models are in `.deepface/weights` below this folder."
+    )
+
+    image_input_roots: PathList = Field(
+        default=(Path("samples"),),
+        description="Folders whose images a request may name by path, separated by commas. Empty: path input is off.",
+    )
+    url_allowed_hosts: NameList = Field(
+        default=(),
+        description="Host names that may be fetched though they resolve to private addresses, separated by commas.",
+    )
+    fetch_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline for one whole download.")
+    max_image_bytes: int = Field(default=20_000_000, ge=1_000, description="Largest encoded image, in bytes.")
+    max_image_pixels: int = Field(
+        default=50_000_000, ge=10_000, description="Largest decoded image, width times height."
+    )
+    max_images_per_request: int = Field(default=32, ge=1, le=1000, description="Images in one request.")
+    max_body_bytes: int = Field(default=100_000_000, ge=10_000, description="Largest request body, in bytes.")
+    max_pending_images: int = Field(
+        default=256, ge=1, description="Images admitted and not yet answered, per worker; above it: 503 `overloaded`."
+    )
+    inline_reindex_limit: int = Field(
+        default=100,
+        ge=0,
+        description="Photos that a request may embed for a model that is new to the list; above: `facescreen reindex`.",
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address that `facescreen serve` binds.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port that `facescreen serve` binds.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes of `facescreen serve`.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level logged."
+    )
+
+    @field_validator("image_input_roots", "url_allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("match_threshold", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("log_level", "distance_metric", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_settings() -> Settings:
+    """Settings of this process.
+
+    Raises:
+        StartupError: a value is wrong; the message is one line that names the variable and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        raise StartupError("; ".join(problems)) from None

@@ -1,0 +1,74 @@
+"""Faces as detectors give them, and what a search finds for them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.uint8]
+"""An upright RGB image, shape (height, width, 3), dtype uint8."""
+
+Vector: TypeAlias = NDArray[np.float32]
+"""One raw (not normalised) embedding, shape (dimension,), dtype float32."""
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Raw embeddings, shape (n, dimension), dtype float32."""
+
+
+class Point(NamedTuple):
+    """A position in pixels of the upright image; x to the right, y down."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned rectangle in whole pixels of the upright image: top left corner, width and height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    @property
+    def area(self) -> int:
+        return self.w * self.h
+
+    def intersection_over_union(self, other: "Box") -> float:
+        """Overlap of the two boxes in [0, 1]."""
+        width = min(self.x + self.w, other.x + other.w) - max(self.x, other.x)
+        height = min(self.y + self.h, other.y + other.h) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        shared = width * height
+        return shared / (self.area + other.area - shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """The five usual points; left and right are the person's own. ``None`` where the detector gives no such point."""
+
+    left_eye: Point | None = None
+    right_eye: Point | None = None
+    nose: Point | None = None
+    mouth_left: Point | None = None
+    mouth_right: Point | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A detected face. ``confidence`` is the detector's own score in [0, 1]; detectors do not share its meaning."""
+
+    box: Box
+    landmarks: Landmarks
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A reference image near a face, by raw distance; whether it is a match is decided elsewhere."""
+
+    reference_image_id: int
+    distance: float

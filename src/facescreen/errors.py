@@ -1,0 +1,228 @@
+"""Everything that can go wrong, as meanings with stable codes; HTTP knows them only in ``api.problems``.
+
+Codes are part of the public contract: clients branch on them, so they never change their meaning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class FacescreenError(Exception):
+    """Base of every error that facescreen raises on purpose.
+
+    The message is shown to the caller as it stands, so it never holds a server path, SQL, a name or image data.
+    """
+
+    code: ClassVar[str] = "internal_error"
+
+
+class InputError(FacescreenError):
+    """The caller sent something that cannot be used; sending it again will not help."""
+
+    code = "invalid_request"
+
+
+class UrlNotAllowedError(InputError):
+    """The address is not one that this service may dial. One message for every cause."""
+
+    code = "url_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("this URL may not be fetched: only public http(s) addresses and configured hosts are allowed")
+
+
+class FetchFailedError(InputError):
+    """The upstream refused, answered with an error status, or spoke something that is not HTTP."""
+
+    code = "fetch_failed"
+
+
+class FetchTimeoutError(InputError):
+    """The upstream did not deliver the whole image before the deadline."""
+
+    code = "fetch_timeout"
+
+
+class PathNotAllowedError(InputError):
+    """The path is not a regular file inside a configured root. The same answer whether or not it exists."""
+
+    code = "path_not_allowed"
+
+
+class InvalidBase64Error(InputError):
+    """The text is neither base64, a data URL, an http(s) URL nor a path."""
+
+    code = "invalid_base64"
+
+
+class ImageTooLargeError(InputError):
+    """The image has more bytes or more pixels than the limits allow."""
+
+    code = "image_too_large"
+
+
+class ImageUndecodableError(InputError):
+    """The bytes claim to be a supported image and are not, or are damaged."""
+
+    code = "image_undecodable"
+
+
+class UnsupportedFormatError(InputError):
+    """The bytes are of no supported image format."""
+
+    code = "unsupported_format"
+
+
+class TooManyImagesError(InputError):
+    """The request holds more images than one request may."""
+
+    code = "too_many_images"
+
+
+class BodyTooLargeError(InputError):
+    """The request body is larger than the limit."""
+
+    code = "body_too_large"
+
+
+class InvalidThresholdError(InputError):
+    """The threshold lies outside of the metric's range."""
+
+    code = "invalid_threshold"
+
+
+class ThresholdRequiredError(InputError):
+    """The model has no measured default threshold for this metric; the caller must give one."""
+
+    code = "threshold_required"
+
+
+class NoFaceError(InputError):
+    """The photo holds no usable face."""
+
+    code = "no_face"
+
+
+class SeveralFacesError(InputError):
+    """The photo holds more than one usable face and the caller asked for exactly one."""
+
+    code = "several_faces"
+
+
+class DuplicateImageError(InputError):
+    """The entry already has this photo."""
+
+    code = "duplicate_image"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedFile:
+    """One file of a refused enrollment: its name as the caller gave it, the stable code and the reason."""
+
+    file: str
+    code: str
+    detail: str
+
+
+class EnrollmentRejectedError(InputError):
+    """At least one photo cannot be enrolled; nothing was stored.
+
+    Attributes:
+        files: what is wrong with each refused file, in the order of the request.
+    """
+
+    code = "enrollment_rejected"
+
+    def __init__(self, files: Sequence[RejectedFile]) -> None:
+        self.files = tuple(files)
+        super().__init__("; ".join(f"{rejected.file}: {rejected.detail}" for rejected in files))
+
+
+class NotInPersonFolderError(InputError):
+    """The photo lies beside or below the folders of the blacklist folder, so nobody knows whose it is."""
+
+    code = "not_in_person_folder"
+
+
+class FolderEmptyError(InputError):
+    """The blacklist folder holds no photo at all though the list does: more likely a missing mount than a wish."""
+
+    code = "blacklist_folder_empty"
+
+
+class NotFoundError(FacescreenError):
+    """Nothing has this id."""
+
+    code = "not_found"
+
+
+class EntryNotFoundError(NotFoundError):
+    """No blacklist entry has this id."""
+
+    code = "entry_not_found"
+
+
+class ReferenceImageNotFoundError(NotFoundError):
+    """The entry has no reference image with this id."""
+
+    code = "image_not_found"
+
+
+class ResultNotFoundError(NotFoundError):
+    """No stored result has this id, or it has no picture."""
+
+    code = "result_not_found"
+
+
+class NotReadyError(FacescreenError):
+    """What the request needs is not on this machine yet; the message names the command that brings it."""
+
+
+class WeightsMissingError(NotReadyError):
+    """The weights of the chosen model are not on this machine."""
+
+    code = "weights_missing"
+
+
+class PackageMissingError(NotReadyError):
+    """The chosen detector or model needs a Python package that is not installed."""
+
+    code = "package_missing"
+
+
+class EmbeddingsMissingError(NotReadyError):
+    """The list has too many photos without embeddings of the chosen model to compute them in a request."""
+
+    code = "embeddings_missing"
+
+
+class UnavailableError(FacescreenError):
+    """A passing condition: the same request may succeed later."""
+
+    retry_after_seconds: ClassVar[int] = 1
+
+
+class OverloadedError(UnavailableError):
+    """More work is waiting than the service admits."""
+
+    code = "overloaded"
+
+
+class DatabaseBusyError(UnavailableError):
+    """Another process held the database for longer than the busy timeout."""
+
+    code = "database_busy"
+
+
+class StorageFullError(UnavailableError):
+    """A write failed because the disk is full or read-only; searches go on."""
+
+    code = "storage_full"
+    retry_after_seconds = 60
+
+
+class StartupError(FacescreenError):
+    """The service refuses to start; the message is one line that says what to do."""
+
+    code = "startup_refused"
