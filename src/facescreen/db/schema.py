@@ -1,0 +1,180 @@
+"""The tables. Migrations in ``db/migrations`` make them; ``alembic check`` proves that both agree."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in Python, naive UTC in the database: SQLite keeps no time zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
+        return value.replace(tzinfo=UTC) if value else None
+
+
+def _id() -> Column[int]:
+    return Column("id", Integer, primary_key=True, autoincrement=True)
+
+
+def _face() -> list[Column[Any]]:
+    """Columns of one detected face; ``landmarks`` maps landmark names to [x, y]."""
+    return [
+        Column("x", Integer, nullable=False),
+        Column("y", Integer, nullable=False),
+        Column("w", Integer, nullable=False),
+        Column("h", Integer, nullable=False),
+        Column("landmarks", JSON, nullable=False),
+        Column("confidence", Float, nullable=False),
+    ]
+
+
+entries = Table(
+    "entries",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False),
+    Column("reason", String(2000), nullable=False),
+    Column("folder", String(255), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+reference_images = Table(
+    "reference_images",
+    metadata,
+    _id(),
+    Column("entry_id", ForeignKey("entries.id", ondelete="CASCADE"), nullable=False),
+    Column("file", String(255), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    *_face(),
+    Column("detector", String(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("entry_id", "file"),
+    UniqueConstraint("entry_id", "sha256"),
+    sqlite_autoincrement=True,
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column(
+        "reference_image_id",
+        ForeignKey("reference_images.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("space", String(100), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+)
+"""``vector`` is the raw embedding as little-endian float32."""
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("entry_id", Integer, nullable=False),
+    Column("reference_image_id", Integer),
+    Column("at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The change feed. It names rows that may be gone, so it has no foreign keys."""
+
+screenings = Table(
+    "screenings",
+    metadata,
+    _id(),
+    Column("image_identifier", String(4096), nullable=False),
+    Column("detector", String(32), nullable=False),
+    Column("model_name", String(32), nullable=False),
+    Column("metric", String(16), nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("all_references", Boolean, nullable=False),
+    Column("list_version", Integer, nullable=False),
+    Column("copy", String(255)),
+    Column("error_code", String(64)),
+    Column("error_detail", String(2000)),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+screened_faces = Table(
+    "screened_faces",
+    metadata,
+    _id(),
+    Column("screening_id", ForeignKey("screenings.id", ondelete="CASCADE"), nullable=False),
+    Column("face_index", Integer, nullable=False),
+    *_face(),
+    Column("verdict", String(16), nullable=False, index=True),
+    UniqueConstraint("screening_id", "face_index"),
+    sqlite_autoincrement=True,
+)
+
+matches = Table(
+    "matches",
+    metadata,
+    _id(),
+    Column("face_id", ForeignKey("screened_faces.id", ondelete="CASCADE"), nullable=False),
+    Column("entry_id", ForeignKey("entries.id", ondelete="CASCADE"), nullable=False),
+    Column("reference_image_id", Integer, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("reason", String(2000), nullable=False),
+    Column("identity", String(511), nullable=False),
+    Column("target_x", Integer, nullable=False),
+    Column("target_y", Integer, nullable=False),
+    Column("target_w", Integer, nullable=False),
+    Column("target_h", Integer, nullable=False),
+    Column("distance", Float, nullable=False),
+    Column("confidence", Float),
+    Index("ix_matches_face_id_distance", "face_id", "distance"),
+    Index("ix_matches_entry_id", "entry_id"),
+    sqlite_autoincrement=True,
+)
+"""Name, reason and identity as they were when the verdict was given; an entry's deletion takes its matches along."""
+
+file_intents = Table(
+    "file_intents",
+    metadata,
+    Column("store", String(16), primary_key=True),
+    Column("name", String(511), primary_key=True),
+    Column("owner", String(200)),
+)
+"""Files that must not exist unless a row names them: written before such a file is, and when its row goes.
+
+``owner`` is the process that may still commit the row; without one the file is to be removed.
+"""

@@ -1,0 +1,215 @@
+"""Stored results."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.db import faces
+from facescreen.db.blacklist import existing_entries
+from facescreen.db.schema import matches, screened_faces, screenings
+from facescreen.domain.distances import Metric
+from facescreen.domain.faces import Box
+from facescreen.domain.screening import ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which results a page is of; ``None`` and ``False`` filter nothing.
+
+    Attributes:
+        matched_only: results with at least one match.
+        entry_id: results with a match of this entry.
+        verdict: results with at least one face of this verdict.
+        since, until: creation time, inclusive and exclusive.
+    """
+
+    matched_only: bool = False
+    entry_id: int | None = None
+    verdict: Verdict | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def insert_screening(connection: AsyncConnection, screening: Screening) -> Screening:
+    """Store a result and return it with its id.
+
+    Matches of entries that were deleted after the search are not stored, and their faces say so.
+    """
+    entry_ids = {match.entry_id for face in screening.faces for match in face.matches}
+    alive = await existing_entries(connection, entry_ids) if entry_ids else set()
+    screening = replace(screening, faces=tuple(_without_deleted(face, alive) for face in screening.faces))
+    inserted = await connection.execute(
+        insert(screenings)
+        .values(
+            image_identifier=screening.image_identifier,
+            detector=screening.detector,
+            model_name=screening.model_name,
+            metric=screening.policy.metric,
+            threshold=screening.policy.threshold,
+            all_references=screening.policy.all_references,
+            list_version=screening.list_version,
+            copy=screening.copy,
+            error_code=screening.error.code if screening.error else None,
+            error_detail=screening.error.detail if screening.error else None,
+            created_at=screening.created_at,
+        )
+        .returning(screenings.c.id)
+    )
+    screening = replace(screening, id=inserted.scalar_one())
+    for index, face in enumerate(screening.faces):
+        row = {
+            "screening_id": screening.id,
+            "face_index": index,
+            "verdict": face.verdict,
+            **faces.to_columns(face.face),
+        }
+        inserted = await connection.execute(insert(screened_faces).values(row).returning(screened_faces.c.id))
+        face_id = inserted.scalar_one()
+        if face.matches:
+            await connection.execute(insert(matches), [_match_columns(face_id, match) for match in face.matches])
+    return screening
+
+
+async def get_screening(connection: AsyncConnection, screening_id: int) -> Screening | None:
+    """One result, or ``None``."""
+    found = await _read(connection, [screenings.c.id == screening_id], offset=0, limit=1)
+    return found[0] if found else None
+
+
+async def list_screenings(
+    connection: AsyncConnection, wanted: ResultFilter, *, offset: int, limit: int
+) -> tuple[int, list[Screening]]:
+    """How many results there are, and a page of them, newest first."""
+    where = _conditions(wanted)
+    total = (await connection.execute(select(func.count()).select_from(screenings).where(*where))).scalar_one()
+    return total, await _read(connection, where, offset=offset, limit=limit)
+
+
+async def delete_screening(connection: AsyncConnection, screening_id: int) -> None:
+    """Remove a result with its faces and matches."""
+    await connection.execute(delete(screenings).where(screenings.c.id == screening_id))
+
+
+async def withdraw_entry(connection: AsyncConnection, entry_id: int) -> None:
+    """Remove an entry's matches; faces that are left without a match say that theirs was withdrawn."""
+    affected = select(matches.c.face_id).where(matches.c.entry_id == entry_id)
+    others = exists().where(matches.c.face_id == screened_faces.c.id, matches.c.entry_id != entry_id)
+    await connection.execute(
+        update(screened_faces).where(screened_faces.c.id.in_(affected), ~others).values(verdict=Verdict.WITHDRAWN)
+    )
+    await connection.execute(delete(matches).where(matches.c.entry_id == entry_id))
+
+
+def _without_deleted(face: ScreenedFace, alive: set[int]) -> ScreenedFace:
+    kept = tuple(match for match in face.matches if match.entry_id in alive)
+    if len(kept) == len(face.matches):
+        return face
+    return replace(face, matches=kept, verdict=Verdict.MATCH if kept else Verdict.WITHDRAWN)
+
+
+def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
+    face = screened_faces.c.screening_id == screenings.c.id
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.matched_only:
+        conditions.append(exists().where(face, screened_faces.c.verdict == Verdict.MATCH))
+    if wanted.verdict is not None:
+        conditions.append(exists().where(face, screened_faces.c.verdict == wanted.verdict))
+    if wanted.entry_id is not None:
+        conditions.append(
+            exists().where(face, matches.c.face_id == screened_faces.c.id, matches.c.entry_id == wanted.entry_id)
+        )
+    if wanted.since is not None:
+        conditions.append(screenings.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(screenings.c.created_at < wanted.until)
+    return conditions
+
+
+async def _read(
+    connection: AsyncConnection, where: Iterable[ColumnElement[bool]], *, offset: int, limit: int
+) -> list[Screening]:
+    page = select(screenings).where(*where).order_by(screenings.c.id.desc()).offset(offset).limit(limit)
+    rows = (await connection.execute(page)).mappings().all()
+    ids = [row["id"] for row in rows]
+    face_rows = (
+        await connection.execute(
+            select(screened_faces)
+            .where(screened_faces.c.screening_id.in_(ids))
+            .order_by(screened_faces.c.screening_id, screened_faces.c.face_index)
+        )
+    ).mappings()
+    faces_of: dict[int, list[RowMapping]] = defaultdict(list)
+    for row in face_rows:
+        faces_of[row["screening_id"]].append(row)
+    match_rows = (
+        await connection.execute(
+            select(matches)
+            .join(screened_faces)
+            .where(screened_faces.c.screening_id.in_(ids))
+            .order_by(matches.c.face_id, matches.c.distance, matches.c.id)
+        )
+    ).mappings()
+    matches_of: dict[int, list[RowMapping]] = defaultdict(list)
+    for row in match_rows:
+        matches_of[row["face_id"]].append(row)
+    return [_screening(row, faces_of[row["id"]], matches_of) for row in rows]
+
+
+def _screening(row: RowMapping, face_rows: list[RowMapping], matches_of: dict[int, list[RowMapping]]) -> Screening:
+    policy = Policy(Metric(row["metric"]), row["threshold"], all_references=bool(row["all_references"]))
+    return Screening(
+        id=row["id"],
+        image_identifier=row["image_identifier"],
+        detector=row["detector"],
+        model_name=row["model_name"],
+        policy=policy,
+        list_version=row["list_version"],
+        created_at=row["created_at"],
+        faces=tuple(
+            ScreenedFace(
+                faces.from_row(face),
+                Verdict(face["verdict"]),
+                tuple(_match(match, policy, row["model_name"]) for match in matches_of[face["id"]]),
+            )
+            for face in face_rows
+        ),
+        copy=row["copy"],
+        error=ImageError(row["error_code"], row["error_detail"]) if row["error_code"] else None,
+    )
+
+
+def _match_columns(face_id: int, match: Match) -> dict[str, object]:
+    return {
+        "face_id": face_id,
+        "entry_id": match.entry_id,
+        "reference_image_id": match.reference_image_id,
+        "name": match.name,
+        "reason": match.reason,
+        "identity": match.identity,
+        "target_x": match.target.x,
+        "target_y": match.target.y,
+        "target_w": match.target.w,
+        "target_h": match.target.h,
+        "distance": match.distance,
+        "confidence": match.confidence,
+    }
+
+
+def _match(row: RowMapping, policy: Policy, model_name: str) -> Match:
+    return Match(
+        entry_id=row["entry_id"],
+        name=row["name"],
+        reason=row["reason"],
+        reference_image_id=row["reference_image_id"],
+        identity=row["identity"],
+        target=Box(row["target_x"], row["target_y"], row["target_w"], row["target_h"]),
+        distance=row["distance"],
+        threshold=policy.threshold,
+        confidence=row["confidence"],
+        model_name=model_name,
+        metric=policy.metric,
+    )
