@@ -1,0 +1,5 @@
+"""``python -m facescreen``."""
+
+from facescreen.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""Keep the list."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, File, Form, Path, Query, Request, Response, UploadFile
+from pydantic import WithJsonSchema
+
+from facescreen.api.dependencies import ServicesDep
+from facescreen.api.examples import UPDATE
+from facescreen.api.problems import responses
+from facescreen.api.schemas import BlacklistRecord, ImagesAdded, Name, Reason, SyncResult, UpdateRequest
+from facescreen.errors import (
+    BodyTooLargeError,
+    EnrollmentRejectedError,
+    EntryNotFoundError,
+    FolderEmptyError,
+    OverloadedError,
+    ReferenceImageNotFoundError,
+    StorageFullError,
+    TooManyImagesError,
+)
+from facescreen.services.blacklist import Photo
+from facescreen.services.intake import FaceSelection
+
+router = APIRouter(prefix="/blacklist", tags=["blacklist"])
+
+EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+# Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
+Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Photos = Annotated[list[Upload], File(description="One or more photos of this person.")]
+Selection = Annotated[
+    FaceSelection, Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one.")
+]
+
+
+@router.post(
+    "/",
+    summary="Enroll a person",
+    status_code=201,
+    responses=responses(
+        EnrollmentRejectedError, TooManyImagesError, BodyTooLargeError, OverloadedError, StorageFullError
+    ),
+)
+async def create_entry(
+    name: Annotated[Name, Form(examples=["Eileen Collins"])],
+    images: Photos,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
+    face_selection: Selection = FaceSelection.SINGLE,
+) -> BlacklistRecord:
+    """All photos are taken or none: a photo without exactly one usable face is named in the error, with the cause."""
+    entry = await services.blacklist.create(name, reason, await _read(images), selection=face_selection)
+    response.headers["Location"] = request.url_for("get_entry", id=str(entry.id)).path
+    return BlacklistRecord.of(entry)
+
+
+@router.get("/", summary="List entries", responses=responses())
+async def list_entries(
+    response: Response,
+    services: ServicesDep,
+    offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Default: all.")] = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of the name or the reason.")] = None,
+) -> list[BlacklistRecord]:
+    """Oldest first. `X-Total-Count` says how many there are in all."""
+    total, entries = await services.blacklist.page(q, offset, limit)
+    response.headers["X-Total-Count"] = str(total)
+    return [BlacklistRecord.of(entry) for entry in entries]
+
+
+@router.post(
+    "/sync",
+    summary="Synchronise with the blacklist folder",
+    responses=responses(FolderEmptyError, StorageFullError),
+)
+async def sync_folder(services: ServicesDep) -> SyncResult:
+    """Enrolls photos that were dropped into `blacklist_db/<person>/`, withdraws those that were removed from there."""
+    return SyncResult.of(await services.sync.sync())
+
+
+@router.get("/{id}/", summary="Get an entry", responses=responses(EntryNotFoundError))
+async def get_entry(id: EntryId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
+    return BlacklistRecord.of(await services.blacklist.get(id))
+
+
+@router.put("/{id}/", summary="Change name or reason", responses=responses(EntryNotFoundError, StorageFullError))
+async def update_entry(
+    id: EntryId,  # noqa: A002 - the path's name
+    request: Annotated[UpdateRequest, Body(openapi_examples=UPDATE)],
+    services: ServicesDep,
+) -> BlacklistRecord:
+    """What is not given stays. Stored results keep the name that they were given under."""
+    return BlacklistRecord.of(await services.blacklist.update(id, request.name, request.reason))
+
+
+@router.delete("/{id}/", summary="Delete an entry", responses=responses(EntryNotFoundError, StorageFullError))
+async def delete_entry(id: EntryId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
+    """The record that was. Its photos, embeddings and stored matches are gone when this answers."""
+    return BlacklistRecord.of(await services.blacklist.delete(id))
+
+
+@router.post(
+    "/{id}/images",
+    summary="Add photos to an entry",
+    status_code=201,
+    responses=responses(
+        EntryNotFoundError,
+        EnrollmentRejectedError,
+        TooManyImagesError,
+        BodyTooLargeError,
+        OverloadedError,
+        StorageFullError,
+    ),
+)
+async def add_images(
+    id: EntryId,  # noqa: A002 - the path's name
+    images: Photos,
+    services: ServicesDep,
+    face_selection: Selection = FaceSelection.SINGLE,
+) -> ImagesAdded:
+    """All photos are taken or none, as with a new entry."""
+    entry = await services.blacklist.add_images(id, await _read(images), face_selection)
+    return ImagesAdded(images_added=len(images), record=BlacklistRecord.of(entry))
+
+
+@router.get(
+    "/{id}/images/{image_id}",
+    summary="Get a reference photo",
+    response_class=Response,
+    responses={
+        **responses(EntryNotFoundError, ReferenceImageNotFoundError),
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    },
+)
+async def get_image(id: EntryId, image_id: ImageId, services: ServicesDep) -> Response:  # noqa: A002 - the path's name
+    """Upright and re-encoded: no EXIF, no GPS."""
+    return Response(await services.blacklist.image(id, image_id), media_type="image/jpeg")
+
+
+@router.delete(
+    "/{id}/images/{image_id}",
+    summary="Delete a reference photo",
+    responses=responses(EntryNotFoundError, ReferenceImageNotFoundError, StorageFullError),
+)
+async def delete_image(id: EntryId, image_id: ImageId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
+    """The record without the photo. An entry that is left without photos stays, and matches nobody."""
+    return BlacklistRecord.of(await services.blacklist.delete_image(id, image_id))
+
+
+async def _read(files: list[UploadFile]) -> list[Photo]:
+    return [Photo(file.filename or "unnamed", await file.read()) for file in files]

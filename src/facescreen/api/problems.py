@@ -1,0 +1,192 @@
+"""The only table from errors to HTTP: status, body (RFC 9457) and OpenAPI responses all come from it."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from facescreen import errors
+from facescreen.errors import EnrollmentRejectedError, FacescreenError, UnavailableError
+
+STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
+    errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UrlNotAllowedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FetchFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FetchTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.PathNotAllowedError: HTTPStatus.FORBIDDEN,
+    errors.InvalidBase64Error: HTTPStatus.BAD_REQUEST,
+    errors.ImageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ImageUndecodableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsupportedFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.InvalidThresholdError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ThresholdRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.SeveralFacesError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.DuplicateImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.EnrollmentRejectedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotInPersonFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FolderEmptyError: HTTPStatus.CONFLICT,
+    errors.EntryNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ReferenceImageNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ResultNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.WeightsMissingError: HTTPStatus.FAILED_DEPENDENCY,
+    errors.PackageMissingError: HTTPStatus.FAILED_DEPENDENCY,
+    errors.EmbeddingsMissingError: HTTPStatus.FAILED_DEPENDENCY,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DatabaseBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
+}
+
+IMAGE_ERRORS = (
+    errors.InvalidBase64Error,
+    errors.PathNotAllowedError,
+    errors.ImageTooLargeError,
+    errors.UnsupportedFormatError,
+    errors.ImageUndecodableError,
+    errors.UrlNotAllowedError,
+    errors.FetchFailedError,
+    errors.FetchTimeoutError,
+)
+"""What can be wrong with an image that a request names."""
+
+_HTTP_CODES = {
+    HTTPStatus.BAD_REQUEST: "malformed_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+}
+"""Codes of what the framework itself refuses."""
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    location: str = Field(description="Where: a field of the request, or the name of an uploaded file.")
+    code: str = Field(description="Stable code of the fault.")
+    detail: str = Field(description="What is wrong, for people.")
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it; `code` is stable and meant to be branched on."""
+
+    type: str = Field(examples=["urn:facescreen:problem:entry_not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["entry_not_found"])
+    detail: str = Field(examples=["there is no blacklist entry 7"])
+    errors: list[Fault] = Field(default=[], description="Every single fault, where there can be several.")
+
+
+def problem(
+    status: HTTPStatus, code: str, detail: str, *, faults: list[Fault] | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """An ``application/problem+json`` response."""
+    body = Problem(
+        type=f"urn:facescreen:problem:{code}",
+        title=status.phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=faults or [],
+    )
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers, media_type="application/problem+json")
+
+
+def from_error(error: FacescreenError) -> JSONResponse:
+    """The response to one of our own errors."""
+    return problem(
+        STATUS[type(error)],
+        error.code,
+        str(error),
+        faults=[Fault(location=file.file, code=file.code, detail=file.detail) for file in error.files]
+        if isinstance(error, EnrollmentRejectedError)
+        else None,
+        retry_after=error.retry_after_seconds if isinstance(error, UnavailableError) else None,
+    )
+
+
+def responses(*possible: type[FacescreenError], validation: bool = True) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of an operation that can fail in these ways, an example for each code."""
+    examples: dict[HTTPStatus, dict[str, Any]] = defaultdict(dict)
+    failures: tuple[type[FacescreenError], ...] = (*possible, errors.DatabaseBusyError)
+    for error in failures:
+        status = STATUS[error]
+        summary = (error.__doc__ or "").partition("\n")[0]
+        examples[status][error.code] = {"summary": summary, "value": _example(status, error.code, summary)}
+    if validation:
+        status, code = HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code
+        examples[status][code] = {
+            "summary": "The request does not fit the schema.",
+            "value": _example(status, code, "body.images: Field required"),
+        }
+    return {
+        int(status): {
+            "model": Problem,
+            "description": status.phrase,
+            "content": {"application/problem+json": {"examples": by_code}},
+        }
+        for status, by_code in examples.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem; what nobody foresaw is left to the outermost middleware."""
+
+    async def on_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, FacescreenError)  # noqa: S101 - registered for this type only
+        return from_error(error)
+
+    async def on_validation(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
+        faults = [
+            Fault(location=".".join(map(str, fault["loc"])), code=fault["type"], detail=fault["msg"])
+            for fault in error.errors()
+        ]
+        detail = "; ".join(f"{fault.location}: {fault.detail}" for fault in faults)
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code, detail, faults=faults)
+
+    async def on_http(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
+        status = HTTPStatus(error.status_code)
+        response = problem(status, _HTTP_CODES.get(status, "http_error"), str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    def document() -> dict[str, Any]:
+        return _as_problems(generate())
+
+    generate = app.openapi
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_exception_handler(FacescreenError, on_error)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI files the model of every response under the media type of successes; ours belongs to the problem's."""
+    for item in document["paths"].values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                if "application/problem+json" in content and "application/json" in content:
+                    content["application/problem+json"] |= content.pop("application/json")
+    return document
+
+
+def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:facescreen:problem:{code}",
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        "errors": [],
+    }

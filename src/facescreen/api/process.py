@@ -1,0 +1,61 @@
+"""Screen images."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query
+
+from facescreen.api.dependencies import ServicesDep
+from facescreen.api.examples import PROCESS
+from facescreen.api.problems import responses
+from facescreen.api.schemas import ProcessedImage, ProcessRequest
+from facescreen.errors import (
+    BodyTooLargeError,
+    EmbeddingsMissingError,
+    InvalidThresholdError,
+    OverloadedError,
+    PackageMissingError,
+    StorageFullError,
+    ThresholdRequiredError,
+    TooManyImagesError,
+    WeightsMissingError,
+)
+from facescreen.services.screening import ScreeningOptions
+
+router = APIRouter(prefix="/process", tags=["process"])
+
+
+@router.post(
+    "/process-images",
+    summary="Screen images against the blacklist",
+    responses=responses(
+        TooManyImagesError,
+        BodyTooLargeError,
+        InvalidThresholdError,
+        ThresholdRequiredError,
+        WeightsMissingError,
+        PackageMissingError,
+        EmbeddingsMissingError,
+        OverloadedError,
+        StorageFullError,
+    ),
+)
+async def process_images(
+    request: Annotated[ProcessRequest, Body(openapi_examples=PROCESS)],
+    services: ServicesDep,
+    *,
+    all_references: Annotated[
+        bool, Query(description="Every matching reference photo, instead of the best one of each person.")
+    ] = False,
+) -> list[ProcessedImage]:
+    """One stored result per image, in order. Every face is listed, with everybody on the list within the threshold.
+
+    An image that cannot be read has an `error` in its own result and never fails the others.
+    """
+    options = ScreeningOptions(
+        detector=request.detector_backend,
+        model=request.model_name,
+        metric=request.distance_metric,
+        threshold=request.threshold,
+        all_references=all_references,
+    )
+    return [ProcessedImage.of(screening) for screening in await services.screening.screen(request.images, options)]

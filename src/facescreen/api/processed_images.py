@@ -1,0 +1,77 @@
+"""Stored results and their pictures."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+
+from facescreen.api.dependencies import ServicesDep
+from facescreen.api.problems import responses
+from facescreen.api.schemas import ProcessedImage, ProcessedImagePage
+from facescreen.db.screenings import ResultFilter
+from facescreen.domain.screening import Verdict
+from facescreen.errors import OverloadedError, ResultNotFoundError, StorageFullError
+
+router = APIRouter(prefix="/processed-images", tags=["processed images"])
+
+ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+Jpeg: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.get("/", summary="List stored results", responses=responses())
+async def list_results(
+    services: ServicesDep,
+    *,
+    offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    matched_only: Annotated[bool, Query(description="Only results with a match.")] = False,
+    entry: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only results that match this entry.")] = None,
+    verdict: Annotated[Verdict | None, Query(description="Only results with a face of this verdict.")] = None,
+    from_: Annotated[
+        datetime | None, Query(alias="from", description="Created then or later; UTC where no zone is given.")
+    ] = None,
+    to: Annotated[datetime | None, Query(description="Created before then; UTC where no zone is given.")] = None,
+) -> ProcessedImagePage:
+    """Newest first."""
+    wanted = ResultFilter(
+        matched_only=matched_only, entry_id=entry, verdict=verdict, since=_aware(from_), until=_aware(to)
+    )
+    total, page = await services.screening.page(wanted, offset, limit)
+    return ProcessedImagePage(total_items=total, items=[ProcessedImage.of(screening) for screening in page])
+
+
+@router.get("/{id}", summary="Get a stored result", responses=responses(ResultNotFoundError))
+async def get_result(id: ResultId, services: ServicesDep) -> ProcessedImage:  # noqa: A002 - the path's name
+    return ProcessedImage.of(await services.screening.get(id))
+
+
+@router.get(
+    "/{id}/image",
+    summary="Get the picture of a stored result",
+    response_class=Response,
+    responses={**responses(ResultNotFoundError, OverloadedError), **Jpeg},
+)
+async def get_result_image(
+    id: ResultId,  # noqa: A002 - the path's name
+    services: ServicesDep,
+    *,
+    annotated: Annotated[bool, Query(description="Draw boxes, names, distances and verdicts.")] = False,
+) -> Response:
+    """The upright, re-encoded copy: no EXIF, no GPS."""
+    return Response(await services.screening.picture(id, annotated=annotated), media_type="image/jpeg")
+
+
+@router.delete(
+    "/{id}",
+    summary="Delete a stored result and its picture",
+    status_code=204,
+    responses=responses(ResultNotFoundError, StorageFullError),
+)
+async def delete_result(id: ResultId, services: ServicesDep) -> None:  # noqa: A002 - the path's name
+    await services.screening.delete(id)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

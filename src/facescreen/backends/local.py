@@ -1,0 +1,106 @@
+"""This machine: detectors and models of the recognition package, and one FAISS index per embedding space."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from facescreen.backends.base import EmbeddingSpace, IndexUpdate, Probe
+from facescreen.config import DetectorName, ModelName
+from facescreen.domain.distances import Metric
+from facescreen.domain.faces import Candidate, Face, Pixels, Vectors
+from facescreen.indexes.base import EmbeddingIndex
+from facescreen.indexes.faiss import FaissIndex
+from facescreen.pool import WorkPool
+from facescreen.recognition.catalog import MODELS
+from facescreen.recognition.detectors import Detector, load_detector
+from facescreen.recognition.embedders import Embedder, load_embedder
+from facescreen.recognition.weights import WeightStore
+
+
+class LocalBackend:
+    """Loads each detector and model once, when it is first asked for, and runs them in the pool.
+
+    Args:
+        detector, model: what :meth:`load` makes ready.
+        detector_max_side: longest side, in pixels, of what detectors see.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: DetectorName,
+        model: ModelName,
+        detector_max_side: int,
+        weights: WeightStore,
+        pool: WorkPool,
+    ) -> None:
+        self._default_detector = detector
+        self._default_model = model
+        self._detector_max_side = detector_max_side
+        self._weights = weights
+        self._pool = pool
+        self._detectors: dict[DetectorName, Detector] = {}
+        self._embedders: dict[ModelName, Embedder] = {}
+        self._indexes: dict[ModelName, EmbeddingIndex] = {}
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def load(self) -> None:
+        blank = np.zeros((160, 160, 3), np.uint8)
+        await self.detect(blank, self._default_detector)
+        embedder = await self._embedder(self._default_model)
+        rows, columns = MODELS[self._default_model].input_size
+        await self._pool.run(embedder.embed, [np.zeros((rows, columns, 3), np.uint8)])
+
+    async def require(self, detector: DetectorName, model: ModelName) -> None:
+        await self._detector(detector)
+        await self._embedder(model)
+
+    async def detect(self, image: Pixels, detector: DetectorName) -> tuple[Face, ...]:
+        return await self._pool.run((await self._detector(detector)).detect, image)
+
+    async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:
+        embedder = await self._embedder(model)
+        crops = await self._pool.run(lambda: tuple(embedder.align(image, face) for face in faces))
+        return Probe(faces, crops)
+
+    async def embed(self, probes: Sequence[Probe], model: ModelName) -> Vectors:
+        embedder = await self._embedder(model)
+        return await self._pool.run(embedder.embed, [crop for probe in probes for crop in probe.crops])
+
+    async def search(
+        self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+    ) -> list[tuple[Candidate, ...]]:
+        return await self._pool.run(self._index(model).search, vectors, metric, radius)
+
+    def space(self, model: ModelName) -> EmbeddingSpace:
+        return EmbeddingSpace(MODELS[model].space)
+
+    async def apply(self, model: ModelName, update: IndexUpdate) -> None:
+        index = self._index(model)
+        await self._pool.run(index.delete, update.withdrawn_ids)
+        if update.embedded_ids:
+            await self._pool.run(index.upsert, update.embedded_ids, update.vectors)
+
+    async def aclose(self) -> None:
+        self._detectors.clear()
+        self._embedders.clear()
+        self._indexes.clear()
+
+    async def _detector(self, name: DetectorName) -> Detector:
+        async with self._loading[name]:
+            if name not in self._detectors:
+                self._detectors[name] = await self._pool.run(
+                    load_detector, name, weights=self._weights, max_side=self._detector_max_side
+                )
+            return self._detectors[name]
+
+    async def _embedder(self, name: ModelName) -> Embedder:
+        async with self._loading[name]:
+            if name not in self._embedders:
+                self._embedders[name] = await self._pool.run(load_embedder, name, weights=self._weights)
+            return self._embedders[name]
+
+    def _index(self, model: ModelName) -> EmbeddingIndex:
+        return self._indexes.setdefault(model, FaissIndex(MODELS[model].dimension))

@@ -1,0 +1,102 @@
+"""Embeddings of stored reference photos for a model that the list has none of yet."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from facescreen.backends.base import Backend
+from facescreen.config import ModelName
+from facescreen.db import blacklist
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.domain.blacklist import ReferenceImage
+from facescreen.errors import EmbeddingsMissingError, InputError
+from facescreen.services.files import StoredFiles
+from facescreen.services.intake import Intake
+from facescreen.services.replica import ListReplica
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """How many photos were embedded, and the reference images whose stored photo cannot be read any more."""
+
+    embedded: int
+    unreadable: tuple[ReferenceImage, ...]
+
+
+class ReindexService:
+    """Embeds stored photos where the face is known already, so nothing is detected again.
+
+    Args:
+        inline_limit: how many photos a request may wait for.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        backend: Backend,
+        replica: ListReplica,
+        stored: StoredFiles,
+        intake: Intake,
+        inline_limit: int,
+    ) -> None:
+        self._database = database
+        self._backend = backend
+        self._replica = replica
+        self._stored = stored
+        self._intake = intake
+        self._inline_limit = inline_limit
+        self._unreadable: defaultdict[ModelName, set[int]] = defaultdict(set)
+        self._lock = asyncio.Lock()
+
+    async def ensure(self, model: ModelName) -> None:
+        """Make sure that a search with this model sees every photo of the list.
+
+        Raises:
+            EmbeddingsMissingError: more photos lack an embedding than a request may wait for.
+        """
+        if await self._missing(model) == 0:
+            return
+        async with self._lock:
+            if (missing := await self._missing(model)) == 0:
+                return
+            if missing > self._inline_limit:
+                raise EmbeddingsMissingError(
+                    f"{missing} photos have no embedding of {model} yet; run: facescreen reindex --model {model}"
+                )
+            await self.reindex(model)
+
+    async def reindex(self, model: ModelName, progress: Progress = lambda _done, _total: None) -> ReindexReport:
+        """Embed every photo that lacks it, one transaction each, so that an interrupted run goes on where it was."""
+        space = self._backend.space(model)
+        async with self._database.read() as connection:
+            images = await blacklist.images_without_embedding(connection, space)
+        unreadable = []
+        for done, image in enumerate(images):
+            progress(done, len(images))
+            try:
+                data = await self._stored.read(FileName(StoreName.BLACKLIST, image.identity))
+                pixels = await self._intake.decode(data)
+            except (OSError, InputError):
+                logger.warning("reference_photo_unreadable", extra={"reference_image_id": image.id})
+                unreadable.append(image)
+                continue
+            probe = await self._backend.prepare(pixels, (image.face,), model)
+            vectors = await self._backend.embed([probe], model)
+            async with self._database.write() as connection:
+                await blacklist.insert_embedding(connection, image.entry_id, image.id, space=space, vector=vectors[0])
+        progress(len(images), len(images))
+        self._unreadable[model] = {image.id for image in unreadable}
+        return ReindexReport(len(images) - len(unreadable), tuple(unreadable))
+
+    async def _missing(self, model: ModelName) -> int:
+        state = await self._replica.catch_up(model)
+        return max(0, state.missing - len(self._unreadable[model]))

@@ -1,0 +1,173 @@
+"""The blacklist folder: photos that somebody drops into or removes from it by hand become part of the list."""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.backends.base import Backend
+from facescreen.config import DetectorName, ModelName
+from facescreen.db import blacklist, files, screenings
+from facescreen.db.blacklist import NewImage, StoredFile
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.errors import DuplicateImageError, FolderEmptyError, InputError, NotInPersonFolderError, RejectedFile
+from facescreen.images.folder_store import FolderStore
+from facescreen.services.files import StoredFiles
+from facescreen.services.intake import FaceSelection, Intake, select_face
+from facescreen.services.reindex import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a synchronisation did; files as ``<folder>/<file>``."""
+
+    added: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    skipped: list[RejectedFile] = field(default_factory=list)
+    unchanged: int = 0
+
+
+class FolderSyncService:
+    """Enrolls new photos, withdraws removed ones and leaves the others alone.
+
+    Args:
+        folder: the blacklist folder, one sub-folder per person.
+        detector, model: what photos are enrolled with.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        backend: Backend,
+        stored: StoredFiles,
+        intake: Intake,
+        folder: Path,
+        detector: DetectorName,
+        model: ModelName,
+    ) -> None:
+        self._database = database
+        self._backend = backend
+        self._stored = stored
+        self._intake = intake
+        self._folder = folder
+        self._store = FolderStore(folder)
+        self._detector = detector
+        self._model = model
+        self._lock = asyncio.Lock()
+
+    async def sync(self, progress: Progress = lambda _done, _total: None) -> SyncReport:
+        """Bring the list in line with the folder. One process at a time does this; others wait.
+
+        Raises:
+            FolderEmptyError: the folder is empty and the list is not; nothing was withdrawn.
+        """
+        async with self._exclusive():
+            await self._stored.recover()
+            return await self._sync(progress)
+
+    async def _sync(self, progress: Progress) -> SyncReport:
+        report = SyncReport()
+        # Files first: whatever is listed was announced before it was written, so rows or intents read later know it.
+        found = await self._store.list()
+        async with self._database.read() as connection:
+            stored = {f"{file.folder}/{file.file}": file for file in await blacklist.stored_files(connection)}
+            announced = {intent.file.name for intent in await files.intents(connection)}
+        if stored and not found:
+            raise FolderEmptyError(
+                "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
+            )
+        gone = [file for name, file in stored.items() if name not in found and not (self._folder / name).exists()]
+        await self._withdraw(gone, report)
+        changed = [stored[name] for name in found if name in stored and await self._has_changed(name, stored[name])]
+        await self._withdraw(changed, report)
+        fresh = {f"{file.folder}/{file.file}" for file in changed}
+        new = [name for name in found if name in fresh or (name not in stored and name not in announced)]
+        for done, name in enumerate(new):
+            progress(done, len(new))
+            try:
+                await self._enroll(name)
+                report.added.append(name)
+            except InputError as error:
+                report.skipped.append(RejectedFile(name, error.code, str(error)))
+            except FileNotFoundError:
+                logger.info("photo_removed_during_sync")
+        progress(len(new), len(new))
+        report.unchanged = len(stored) - len(gone) - len(changed)
+        return report
+
+    async def _enroll(self, name: str) -> None:
+        folder, slash, file = name.partition("/")
+        if not slash or "/" in file:
+            raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
+        data = await self._stored.read(FileName(StoreName.BLACKLIST, name))
+        sha256 = hashlib.sha256(data).hexdigest()
+        async with self._database.read() as connection:
+            await self._refuse_known(connection, folder, sha256)
+        detected = await self._intake.detect(data, self._detector)
+        face = select_face(detected.faces, FaceSelection.SINGLE)
+        probe = await self._backend.prepare(detected.image, (face,), self._model)
+        vectors = await self._backend.embed([probe], self._model)
+        height, width, _ = detected.image.shape
+        image = NewImage(
+            file=file,
+            sha256=sha256,
+            width=width,
+            height=height,
+            face=face,
+            detector=self._detector,
+            space=self._backend.space(self._model),
+            vector=vectors[0],
+        )
+        async with self._database.write() as connection:
+            entry_id = await self._refuse_known(connection, folder, sha256)
+            if entry_id is None:
+                entry_id = await blacklist.insert_entry(connection, name=folder, reason="", folder=folder)
+            await blacklist.insert_images(connection, entry_id, [image])
+
+    async def _withdraw(self, gone: list[StoredFile], report: SyncReport) -> None:
+        for file in gone:
+            async with self._database.write() as connection:
+                await blacklist.delete_images(connection, file.entry_id, [file.reference_image_id])
+                entry = await blacklist.get_entry(connection, file.entry_id)
+                if entry is not None and not entry.images and not (self._folder / file.folder).exists():
+                    await screenings.withdraw_entry(connection, file.entry_id)
+                    await blacklist.delete_entry(connection, file.entry_id)
+            report.withdrawn.append(f"{file.folder}/{file.file}")
+        if gone:
+            await self._database.truncate_wal()
+
+    async def _has_changed(self, name: str, stored: StoredFile) -> bool:
+        """Whether the file is another than the one enrolled; its hash is only taken if it was touched since."""
+        try:
+            touched = (await asyncio.to_thread((self._folder / name).stat)).st_ctime
+            if touched <= stored.created_at.timestamp():
+                return False
+            return hashlib.sha256(await self._store.get(name)).hexdigest() != stored.sha256
+        except FileNotFoundError:
+            return False
+
+    async def _refuse_known(self, connection: AsyncConnection, folder: str, sha256: str) -> int | None:
+        """The entry of the folder, if there is one and it does not have this photo yet."""
+        entry_id = await blacklist.entry_of_folder(connection, folder)
+        if entry_id is not None and sha256 in await blacklist.image_hashes(connection, entry_id):
+            raise DuplicateImageError("this entry has the same photo already")
+        return entry_id
+
+    @asynccontextmanager
+    async def _exclusive(self) -> AsyncIterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # One waiter of each process at most: waiting takes a thread, and whoever holds the lock needs threads to get on.
+        async with self._lock:
+            with (self._folder / ".sync.lock").open("w") as lock:
+                await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+                yield

@@ -1,0 +1,118 @@
+"""Photos that admins drop into the blacklist folder by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from facescreen.config import Settings
+from facescreen.errors import StartupError
+from tests.api.test_blacklist import enroll, matches
+from tests.conftest import serving
+from tests.painted import BLUE, GREEN, RED, YELLOW, photo
+
+
+def drop(settings: Settings, name: str, data: bytes) -> Path:
+    path = settings.blacklist_db_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+async def sync(client: httpx.AsyncClient) -> dict[str, Any]:
+    response = await client.post("/blacklist/sync")
+    assert response.status_code == 200, response.text
+    report: dict[str, Any] = response.json()
+    return report
+
+
+async def test_photos_in_the_folder_are_enrolled_at_start(settings: Settings) -> None:
+    drop(settings, "person_A/img1.jpg", photo(RED, image_format="JPEG"))
+    drop(settings, "person_A/img2.png", photo(GREEN))
+    async with serving(settings) as client:
+        (match,) = await matches(client, photo(RED))
+        assert (match["name"], match["identity"]) == ("person_A", "blacklist_db/person_A/img1.jpg")
+        (record,) = (await client.get("/blacklist/")).json()
+        assert len(record["images"]) == 2
+
+
+async def test_sync_says_what_it_did_and_embeds_nothing_twice(client: httpx.AsyncClient, settings: Settings) -> None:
+    drop(settings, "person_A/a.png", photo(RED))
+    drop(settings, "person_A/copy-of-a.png", photo(RED))
+    drop(settings, "person_A/group.png", photo(RED, GREEN))
+    drop(settings, "person_B/blank.png", photo())
+    drop(settings, "person_B/b.png", photo(BLUE))
+    drop(settings, "person_B/deep/er.png", photo(BLUE))
+    drop(settings, "loose.png", photo(YELLOW))
+    first = await sync(client)
+    assert first["added"] == ["blacklist_db/person_A/a.png", "blacklist_db/person_B/b.png"]
+    assert {(skip["file"], skip["code"]) for skip in first["skipped"]} == {
+        ("blacklist_db/person_A/copy-of-a.png", "duplicate_image"),
+        ("blacklist_db/person_A/group.png", "several_faces"),
+        ("blacklist_db/person_B/blank.png", "no_face"),
+        ("blacklist_db/person_B/deep/er.png", "not_in_person_folder"),
+        ("blacklist_db/loose.png", "not_in_person_folder"),
+    }
+    version = (await client.get("/")).json()["list_version"]
+    second = await sync(client)
+    assert (second["added"], second["withdrawn"], second["unchanged"]) == ([], [], 2)
+    assert (await client.get("/")).json()["list_version"] == version
+
+
+async def test_removed_photos_and_folders_are_withdrawn(client: httpx.AsyncClient, settings: Settings) -> None:
+    red, green = drop(settings, "person_A/a.png", photo(RED)), drop(settings, "person_A/b.png", photo(GREEN))
+    blue = drop(settings, "person_B/c.png", photo(BLUE))
+    await sync(client)
+    red.unlink()
+    blue.unlink()
+    blue.parent.rmdir()
+    report = await sync(client)
+    assert sorted(report["withdrawn"]) == ["blacklist_db/person_A/a.png", "blacklist_db/person_B/c.png"]
+    assert await matches(client, photo(RED)) == await matches(client, photo(BLUE)) == []
+    assert len(await matches(client, photo(GREEN))) == 1
+    assert [record["name"] for record in (await client.get("/blacklist/")).json()] == ["person_A"]
+    assert green.exists()
+
+
+async def test_a_replaced_photo_is_enrolled_anew(client: httpx.AsyncClient, settings: Settings) -> None:
+    path = drop(settings, "person_A/a.png", photo(RED))
+    await sync(client)
+    path.write_bytes(photo(GREEN))
+    report = await sync(client)
+    assert report["added"] == report["withdrawn"] == ["blacklist_db/person_A/a.png"]
+    assert await matches(client, photo(RED)) == []
+    assert len(await matches(client, photo(GREEN))) == 1
+
+
+async def test_a_photo_dropped_beside_uploaded_ones_joins_that_entry(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    record = await enroll(client, "Ada", photo(RED))
+    folder = record["images"][0]["identity"].split("/")[1]
+    drop(settings, f"{folder}/more.png", photo(GREEN))
+    assert (await sync(client))["added"] == [f"blacklist_db/{folder}/more.png"]
+    (match,) = await matches(client, photo(GREEN))
+    assert match["entry_id"] == record["id"]
+
+
+async def test_deleting_an_entry_removes_its_folder(client: httpx.AsyncClient, settings: Settings) -> None:
+    drop(settings, "person_A/a.png", photo(RED))
+    await sync(client)
+    (record,) = (await client.get("/blacklist/")).json()
+    await client.delete(f"/blacklist/{record['id']}/")
+    assert not (settings.blacklist_db_path / "person_A").exists()
+    assert (await sync(client))["added"] == []
+
+
+async def test_an_empty_folder_withdraws_nobody(settings: Settings) -> None:
+    async with serving(settings) as client:
+        path = drop(settings, "person_A/a.png", photo(RED))
+        await sync(client)
+        path.unlink()
+        response = await client.post("/blacklist/sync")
+        assert (response.status_code, response.json()["code"]) == (409, "blacklist_folder_empty")
+        assert len(await matches(client, photo(RED))) == 1
+    with pytest.raises(StartupError, match="folder"):
+        async with serving(settings):
+            pass

@@ -1,0 +1,96 @@
+"""The command line, as a user of the shell sees it: real processes, the real model on the photos in samples/."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def facescreen(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "facescreen", *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with a migrated database and one person in its blacklist folder."""
+    person = tmp_path / "blacklist_db" / "person_A"
+    person.mkdir(parents=True)
+    shutil.copy(SAMPLES / "astronaut.jpg", person / "a.jpg")
+    assert facescreen(tmp_path, "migrate").returncode == 0
+    return tmp_path
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from facescreen.cli import cli;"
+        "CliRunner().invoke(cli, ['--help']);"
+        "print([m for m in ('numpy', 'fastapi', 'sqlalchemy', 'tensorflow', 'faiss', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_is_synchronised_and_screened(folder: Path) -> None:
+    synced = facescreen(folder, "sync")
+    assert synced.stdout.splitlines()[-1] == "1 added, 0 withdrawn, 0 skipped, 0 unchanged"
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for name in ("astronaut.jpg", "grace_hopper.jpg"):
+        shutil.copy(SAMPLES / name, pictures / name)
+    (pictures / "notes.txt").write_text("not an image")
+    hit = facescreen(folder, "screen", "pictures", "--json")
+    assert hit.returncode == 1, hit.stderr
+    results = json.loads(hit.stdout)
+    assert [[face["verdict"] for face in result["faces"]] for result in results] == [["match"], ["clear"]]
+    assert results[0]["faces"][0]["blacklist_matches"][0]["name"] == "person_A"
+    clear = facescreen(folder, "screen", "pictures/grace_hopper.jpg")
+    assert clear.returncode == 0
+    assert "clear" in clear.stdout
+    refused = facescreen(folder, "screen", "pictures/grace_hopper.jpg", "pictures/notes.txt")
+    assert refused.returncode == 2
+    assert "unsupported_format" in refused.stdout
+
+
+def test_a_wrong_setting_stops_with_one_line(tmp_path: Path) -> None:
+    for name, value in (("DETECTOR_BACKEND", "mtcnn2"), ("MATCH_THRESHOLD", "nan"), ("PORT", "70000")):
+        done = facescreen(tmp_path, "serve", **{name: value})
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert name in done.stderr
+
+
+def test_serve_without_a_schema_names_the_command(tmp_path: Path) -> None:
+    done = facescreen(tmp_path, "serve")
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("run: facescreen migrate")
+
+
+def test_settings_are_printed_and_come_from_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MODEL_NAME=SFace\nIMAGE_INPUT_ROOTS=a, b\n")
+    printed = facescreen(tmp_path, "config").stdout.splitlines()
+    assert "MODEL_NAME=SFace" in printed
+    assert "IMAGE_INPUT_ROOTS=a,b" in printed
+
+
+def test_weights_are_listed_with_the_command_that_brings_them(tmp_path: Path) -> None:
+    listed = facescreen(tmp_path, "weights", "list", COLUMNS="200").stdout
+    assert "facescreen weights pull ArcFace" in listed
+    assert facescreen(tmp_path, "weights", "pull", "Nonsense").returncode == 2
+
+
+def test_the_openapi_document_is_printed(tmp_path: Path) -> None:
+    document = json.loads(facescreen(tmp_path, "openapi").stdout)
+    assert "/api/v1/process/process-images" in document["paths"]

@@ -1,0 +1,60 @@
+"""The real application over ASGI, on a real database made by migrations, with the painted backend."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from facescreen.backends.base import Backend
+from facescreen.config import Settings
+from facescreen.db.connection import Database
+from facescreen.factory import Services
+from facescreen.main import create_app
+from tests.painted import PaintedBackend
+
+AppFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose data are all below the test's own folder, with a migrated database."""
+    roots = tmp_path / "inputs"
+    roots.mkdir()
+    made = Settings(
+        _env_file=None,
+        blacklist_db_path=tmp_path / "blacklist_db",
+        processed_images_output_dir=tmp_path / "processed",
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'data' / 'facescreen.db'}",
+        deepface_home=tmp_path / "home",
+        image_input_roots=(roots,),
+        match_threshold=0.05,
+    )
+    database = Database(made.database_url)
+    asyncio.run(database.migrate())
+    return made
+
+
+@asynccontextmanager
+async def serving(settings: Settings, backend: Backend | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """The started application, and a client of it below ``/api/v1``; ``client.services`` reaches inside."""
+    app = create_app(settings, backend or PaintedBackend())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
+            client.services = app.state.services  # type: ignore[attr-defined]
+            yield client
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def services(client: httpx.AsyncClient) -> Services:
+    made: Services = client.services  # type: ignore[attr-defined]
+    return made

@@ -1,0 +1,111 @@
+"""Transactions and what every connection must be."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from facescreen.config import Settings
+from facescreen.db import blacklist, connection
+from facescreen.db.connection import Database
+from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = Database(settings.database_url)
+    yield opened
+    await opened.aclose()
+
+
+async def add(database: Database) -> int:
+    async with database.write() as transaction:
+        return await blacklist.insert_entry(transaction, name="Ada", reason="", folder="ada")
+
+
+async def entries(database: Database) -> int:
+    async with database.read() as transaction:
+        return (await blacklist.count(transaction))[0]
+
+
+async def test_every_pooled_connection_has_the_required_pragmas(database: Database) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 5000}
+
+    async def pragmas() -> dict[str, object]:
+        async with database.read() as transaction:
+            await asyncio.sleep(0.01)
+            return {name: (await transaction.execute(text(f"PRAGMA {name}"))).scalar_one() for name in wanted}
+
+    assert await asyncio.gather(*(pragmas() for _ in range(6))) == [wanted] * 6
+
+
+async def test_a_failed_write_leaves_nothing(database: Database) -> None:
+
+    async def fail() -> None:
+        async with database.write() as transaction:
+            await blacklist.insert_entry(transaction, name="Ada", reason="", folder="ada")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert await entries(database) == 0
+
+
+async def test_a_read_is_one_moment(database: Database) -> None:
+    async with database.read() as transaction:
+        assert (await blacklist.count(transaction))[0] == 0
+        await add(database)
+        assert (await blacklist.count(transaction))[0] == 0
+    assert await entries(database) == 1
+
+
+async def test_a_locked_database_is_waited_for_and_then_said_to_be_busy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setitem(connection._PRAGMAS, "busy_timeout", ("200", 200))
+    database = Database(settings.database_url)
+    assert await entries(database) == 0
+    with sqlite3.connect(settings.database_url.removeprefix("sqlite+aiosqlite:///"), isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusyError):
+            await add(database)
+        assert await entries(database) == 0
+        other.execute("COMMIT")
+    other.close()
+    await add(database)
+    assert await entries(database) == 1
+    await database.aclose()
+
+
+async def test_a_full_database_refuses_writes_and_goes_on_reading(database: Database) -> None:
+    await add(database)
+    async with database.read() as transaction:
+        pages = (await transaction.execute(text("PRAGMA page_count"))).scalar_one()
+        await transaction.execute(text(f"PRAGMA max_page_count={pages}"))
+    with pytest.raises(StorageFullError):
+        async with database.write() as transaction:
+            await blacklist.insert_entry(transaction, name="A" * 200, reason="x" * 100_000, folder="b")
+    assert await entries(database) == 1
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite:///:memory:", "postgresql+asyncpg://localhost/x"])
+def test_a_database_that_cannot_be_durable_is_refused(url: str) -> None:
+    with pytest.raises(StartupError, match="DATABASE_URL"):
+        Database(url)
+
+
+async def test_older_and_newer_schemas_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
+    with pytest.raises(StartupError, match="run: facescreen migrate"):
+        await database.require_head()
+    await database.migrate()
+    await database.require_head()
+    async with database.write() as transaction:
+        await transaction.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StartupError, match="newer"):
+        await database.require_head()
+    await database.aclose()
