@@ -1,0 +1,506 @@
+"""Every detector and recognition model of DeepFace 0.0.103: what it needs, what it gives, how its faces are cut.
+
+Nothing here imports a model library. Weight addresses are those of DeepFace's and retinaface's own modules.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+from facescreen.config import DetectorName, ModelName
+from facescreen.domain.distances import Metric, convert
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A Python package: the name to import and the requirement that ``pip install`` takes."""
+
+    module: str
+    requirement: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One file of trained weights.
+
+    Attributes:
+        name: path below ``$DEEPFACE_HOME/.deepface/weights``.
+        urls: where it is downloaded from; the later ones are tried when the earlier ones fail.
+        compression: how the download is packed.
+        sha256: accepted digests in hex; empty where the publisher gives none.
+        module, path: the installed package that ships the file, and where inside of it.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    compression: Literal["bz2"] | None = None
+    sha256: tuple[str, ...] = ()
+    module: str | None = None
+    path: str = ""
+
+
+class LandmarkSet(StrEnum):
+    """Landmarks that a detector gives."""
+
+    FIVE = "eyes, nose and mouth corners"
+    EYES = "eyes"
+    SOME_EYES = "eyes, not for every face"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What a detector needs and gives.
+
+    Attributes:
+        licence: of the weights.
+        tensorflow: whether loading it loads TensorFlow.
+    """
+
+    name: DetectorName
+    landmarks: LandmarkSet
+    licence: str
+    packages: tuple[Package, ...]
+    files: tuple[WeightFile, ...] = ()
+    tensorflow: bool = False
+
+
+class Crop(StrEnum):
+    """How a face is cut out; ``alignment.py`` has one function for each."""
+
+    DLIB = "chip5"
+    """dlib's chip: similarity from its five landmarks, padding 0.25."""
+    ARCFACE = "arcface5"
+    """Similarity from eyes, nose and mouth corners to insightface's 112x112 template; from the eyes alone where the
+    detector gives no more, and from dlib's where it gives none."""
+    FACENET = "margin"
+    """The detector's box with a margin of a quarter, stretched to a square."""
+    VGG_FACE = "square110"
+    """The square around the detector's box, a tenth larger."""
+    OPENFACE = "eyes-nose"
+    """Affine from the outer eye corners and the base of the nose."""
+    UPRIGHT = "upright110"
+    """The square around the detector's box, a tenth larger, with the eyes level, stretched to the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The crop that a model was trained on.
+
+    Attributes:
+        version: changes whenever the pixels of the crop change, so that old embeddings are told from new ones.
+        source: where the crop is documented.
+    """
+
+    crop: Crop
+    version: int
+    source: str
+
+
+class Normalization(StrEnum):
+    """What becomes of an RGB crop in [0, 255] before the network sees it."""
+
+    BYTES = "RGB in [0, 255]"
+    UNIT = "RGB / 255"
+    CENTERED = "(RGB - 127.5) / 128"
+    WHITENED = "(RGB - mean) / deviation, of the crop itself"
+    VGG_MEAN = "RGB - (129.1863, 104.7624, 93.5940)"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """``P(same) = 1 / (1 + exp(-(intercept + slope * distance)))`` at even prior."""
+
+    intercept: float
+    slope: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a recognition model needs and how it is fed.
+
+    Attributes:
+        input_size: (rows, columns) of the crop.
+        normalization_source: where the model's own preprocessing is documented.
+        licence: of the weights.
+        weights: names the trained weights inside of ``space``.
+        thresholds: largest distance of one person, for ``cosine`` and ``euclidean`` where somebody measured it for this
+            alignment; DeepFace's own table belongs to DeepFace's alignment and is not used.
+        threshold_source: who measured it.
+        calibrations: for ``cosine`` and ``euclidean``.
+    """
+
+    name: ModelName
+    dimension: int
+    input_size: tuple[int, int]
+    alignment: Alignment
+    normalization: Normalization
+    normalization_source: str
+    licence: str
+    weights: str
+    packages: tuple[Package, ...]
+    files: tuple[WeightFile, ...]
+    thresholds: Mapping[Metric, float] = field(default_factory=dict)
+    threshold_source: str = "none"
+    calibrations: Mapping[Metric, Calibration] = field(default_factory=dict)
+
+    @property
+    def space(self) -> str:
+        """Names model, weights and alignment: embeddings are comparable if and only if it is equal."""
+        return f"{self.name}/{self.weights}/{self.alignment.crop}-mirror-{self.alignment.version}"
+
+
+def default_threshold(model: ModelName, metric: Metric) -> float | None:
+    """Largest distance that is taken for one person, ``None`` where nobody measured it for this model's alignment."""
+    thresholds = MODELS[model].thresholds
+    if metric in thresholds or metric is Metric.EUCLIDEAN:
+        return thresholds.get(metric)
+    cosine = thresholds.get(Metric.COSINE)
+    return None if cosine is None else convert(cosine, Metric.COSINE, metric)
+
+
+def confidence(model: ModelName, metric: Metric, distance: float) -> float | None:
+    """Calibrated probability, in percent, that two embeddings at this distance are one person, at even prior.
+
+    ``None`` for models without a calibration.
+    """
+    source = Metric.COSINE if metric.is_angle_based else Metric.EUCLIDEAN
+    calibration = MODELS[model].calibrations.get(source)
+    if calibration is None:
+        return None
+    logit = calibration.intercept + calibration.slope * convert(distance, metric, source)
+    return 50.0 * (1.0 + math.tanh(logit / 2.0))
+
+
+_DEEPFACE = Package("deepface", "deepface==0.0.103")
+_ONNXRUNTIME = Package("onnxruntime", "onnxruntime")
+_OPENCV = Package("cv2", "'opencv-contrib-python-headless>=4.8,<5'")
+_ONNX = Package("onnx", "onnx")
+_DLIB = Package("dlib", "dlib-bin")
+_ULTRALYTICS = Package("ultralytics", "'ultralytics>=8.3.203'")
+
+
+def _published(name: str) -> WeightFile:
+    """A file of DeepFace's model repository and its mirror."""
+    return WeightFile(
+        name,
+        (
+            f"https://github.com/serengil/deepface_models/releases/download/v1.0/{name}",
+            f"https://huggingface.co/serengil/deepface/resolve/main/{name}",
+        ),
+    )
+
+
+def _packaged_dlib(name: str, sha256: str) -> WeightFile:
+    return WeightFile(
+        name,
+        (f"https://dlib.net/files/{name}.bz2",),
+        compression="bz2",
+        sha256=(sha256,),
+        module="face_recognition_models",
+        path=f"models/{name}",
+    )
+
+
+def _packaged_mtcnn(name: str, sha256: str) -> WeightFile:
+    return WeightFile(name, sha256=(sha256,), module="mtcnn", path=f"assets/weights/{name}")
+
+
+def _haar_cascade(name: str) -> WeightFile:
+    return WeightFile(
+        name,
+        (f"https://github.com/opencv/opencv/raw/4.9.0/data/haarcascades/{name}",),
+        module="cv2",
+        path=f"data/{name}",
+    )
+
+
+# Digests of the files inside face_recognition_models 0.3.0 and mtcnn 1.0.0.
+DLIB_LANDMARKS: Final = _packaged_dlib(
+    "shape_predictor_5_face_landmarks.dat", "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"
+)
+"""dlib's 5-point shape predictor (CC0): the landmark model for every crop whose points a detector does not give."""
+
+_DLIB_RESNET = _packaged_dlib(
+    "dlib_face_recognition_resnet_model_v1.dat", "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+)
+_MTCNN_FILES = (
+    _packaged_mtcnn("pnet.lz4", "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5"),
+    _packaged_mtcnn("rnet.lz4", "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee"),
+    _packaged_mtcnn("onet.lz4", "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3"),
+)
+_YUNET_FILE = WeightFile(
+    "face_detection_yunet_2023mar.onnx",
+    ("https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",),
+    # The Git LFS pointer in opencv_zoo, and the same network as its authors export it in libfacedetection.train.
+    sha256=(
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "81dbde155e982455488235acb8ec2dec5d647edf7cf7080d33e4abb69b93a0d2",
+    ),
+)
+_SFACE_FILE = WeightFile(
+    "face_recognition_sface_2021dec.onnx",
+    (
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+    ),
+    # The Git LFS pointer in opencv_zoo.
+    sha256=("f6abbfff9575e3041db692c1e29d782e995191888477fd59ebc81202d99fc63b",),
+)
+
+
+def _yolo(name: DetectorName, url: str, landmarks: LandmarkSet) -> DetectorSpec:
+    file = WeightFile(f"{name}-face.pt", (url,))
+    return DetectorSpec(name, landmarks, "AGPL-3.0 (ultralytics)", (_DEEPFACE, _ULTRALYTICS), (file,))
+
+
+_OPENCV_3RDPARTY = "https://github.com/opencv/opencv_3rdparty/raw"
+_YAPALAB = "https://github.com/YapaLab/yolo-face/releases/download/1.0.0"
+_AKANAMETOV = "https://github.com/akanametov/yolo-face/releases/download/1.0.0"
+
+_DETECTORS: tuple[DetectorSpec, ...] = (
+    DetectorSpec(
+        "mtcnn",
+        LandmarkSet.FIVE,
+        "MIT",
+        (Package("mtcnn", "mtcnn==1.0.0"), Package("tensorflow", "tensorflow")),
+        _MTCNN_FILES,
+        tensorflow=True,
+    ),
+    DetectorSpec("yunet", LandmarkSet.FIVE, "MIT", (_DEEPFACE, _OPENCV), (_YUNET_FILE,)),
+    DetectorSpec(
+        "retinaface",
+        LandmarkSet.FIVE,
+        "MIT",
+        (_DEEPFACE, Package("retinaface", "retina-face"), _ONNXRUNTIME),
+        (_published("retinaface.onnx"),),
+    ),
+    DetectorSpec("dlib", LandmarkSet.EYES, "CC0-1.0 (landmarks), BSL-1.0", (_DEEPFACE, _DLIB), (DLIB_LANDMARKS,)),
+    DetectorSpec(
+        "opencv",
+        LandmarkSet.SOME_EYES,
+        "Intel License Agreement for OpenCV (BSD)",
+        (_DEEPFACE, _OPENCV),
+        (_haar_cascade("haarcascade_frontalface_default.xml"), _haar_cascade("haarcascade_eye.xml")),
+    ),
+    DetectorSpec(
+        "ssd",
+        LandmarkSet.NONE,
+        "Apache-2.0 (OpenCV)",
+        (_DEEPFACE, _OPENCV),
+        (
+            WeightFile(
+                "deploy.prototxt",
+                ("https://github.com/opencv/opencv/raw/3.4.0/samples/dnn/face_detector/deploy.prototxt",),
+            ),
+            WeightFile(
+                "res10_300x300_ssd_iter_140000.caffemodel",
+                (f"{_OPENCV_3RDPARTY}/dnn_samples_face_detector_20170830/res10_300x300_ssd_iter_140000.caffemodel",),
+            ),
+        ),
+    ),
+    DetectorSpec(
+        "centerface",
+        LandmarkSet.EYES,
+        "MIT",
+        (_DEEPFACE, _OPENCV),
+        (
+            WeightFile(
+                "centerface.onnx",
+                ("https://github.com/Star-Clouds/CenterFace/raw/master/models/onnx/centerface.onnx",),
+            ),
+        ),
+    ),
+    # mediapipe 0.10.31 and later ship no models in the wheel.
+    DetectorSpec("mediapipe", LandmarkSet.EYES, "Apache-2.0", (_DEEPFACE, Package("mediapipe", "'mediapipe<0.10.31'"))),
+    DetectorSpec("fastmtcnn", LandmarkSet.EYES, "MIT", (_DEEPFACE, Package("facenet_pytorch", "facenet-pytorch"))),
+    _yolo("yolov8n", "https://drive.google.com/uc?id=1qcr9DbgsX3ryrz2uU8w4Xm3cOrRywXqb", LandmarkSet.EYES),
+    _yolo("yolov8m", f"{_YAPALAB}/yolov8m-face.pt", LandmarkSet.SOME_EYES),
+    _yolo("yolov8l", f"{_YAPALAB}/yolov8l-face.pt", LandmarkSet.SOME_EYES),
+    _yolo("yolov11n", f"{_AKANAMETOV}/yolov11n-face.pt", LandmarkSet.NONE),
+    _yolo("yolov11s", f"{_AKANAMETOV}/yolov11s-face.pt", LandmarkSet.NONE),
+    _yolo("yolov11m", f"{_AKANAMETOV}/yolov11m-face.pt", LandmarkSet.NONE),
+    _yolo("yolov11l", f"{_YAPALAB}/yolov11l-face.pt", LandmarkSet.NONE),
+    _yolo("yolov12n", f"{_YAPALAB}/yolov12n-face.pt", LandmarkSet.NONE),
+    _yolo("yolov12s", f"{_YAPALAB}/yolov12s-face.pt", LandmarkSet.NONE),
+    _yolo("yolov12m", f"{_YAPALAB}/yolov12m-face.pt", LandmarkSet.NONE),
+    _yolo("yolov12l", f"{_YAPALAB}/yolov12l-face.pt", LandmarkSet.NONE),
+)
+
+DETECTORS: Final[Mapping[DetectorName, DetectorSpec]] = {spec.name: spec for spec in _DETECTORS}
+
+_ARCFACE_CROP = Alignment(
+    Crop.ARCFACE, 1, "insightface, python-package/insightface/utils/face_align.py: arcface_dst, norm_crop"
+)
+_FACENET_CROP = Alignment(
+    Crop.FACENET,
+    1,
+    "davidsandberg/facenet, src/align/align_dataset_mtcnn.py with image size 160 and margin 32, the margin relative to "
+    "the face as in timesler/facenet-pytorch, models/utils/detect_face.py: extract_face",
+)
+_KERAS_INSIGHTFACE = "leondgarse/Keras_insightface: (RGB - 127.5) * 0.0078125"
+_ZOO = (_DEEPFACE, _ONNXRUNTIME, _DLIB)
+
+_MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        "Dlib",
+        dimension=128,
+        input_size=(150, 150),
+        alignment=Alignment(Crop.DLIB, 1, "dlib, dnn_face_recognition_ex.cpp: get_face_chip_details(shape, 150, 0.25)"),
+        normalization=Normalization.BYTES,
+        normalization_source="dlib, dnn/input.h: input_rgb_image_sized subtracts the mean and divides by 256 itself",
+        licence="CC0-1.0",
+        weights="resnet-v1",
+        packages=(_DLIB, _ONNX, _ONNXRUNTIME),
+        files=(_DLIB_RESNET, DLIB_LANDMARKS),
+        # Half way from the limit for a FAR of 1e-3 to the threshold that tells most of the listed pairs right.
+        thresholds={Metric.COSINE: 0.083, Metric.EUCLIDEAN: 0.583},
+        threshold_source="bench/lfw.py on folds 1 and 2 of LFW, with mtcnn",
+        calibrations={Metric.COSINE: Calibration(14.56, -161.43), Metric.EUCLIDEAN: Calibration(27.32, -44.74)},
+    ),
+    ModelSpec(
+        "SFace",
+        dimension=128,
+        input_size=(112, 112),
+        alignment=_ARCFACE_CROP,
+        normalization=Normalization.BYTES,
+        normalization_source="OpenCV, FaceRecognizerSF::feature: blobFromImage(scale 1, no mean, swapRB)",
+        licence="Apache-2.0",
+        weights="2021dec",
+        packages=_ZOO,
+        files=(_SFACE_FILE, DLIB_LANDMARKS),
+        thresholds={Metric.COSINE: 1 - 0.363},
+        threshold_source="opencv_zoo, face_recognition_sface/sface.py: cosine similarity 0.363",
+    ),
+    ModelSpec(
+        "ArcFace",
+        dimension=512,
+        input_size=(112, 112),
+        alignment=_ARCFACE_CROP,
+        normalization=Normalization.CENTERED,
+        normalization_source=_KERAS_INSIGHTFACE,
+        licence="MIT",
+        weights="resnet34-casia",
+        packages=_ZOO,
+        files=(_published("arcface_weights.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "GhostFaceNet",
+        dimension=512,
+        input_size=(112, 112),
+        alignment=_ARCFACE_CROP,
+        normalization=Normalization.CENTERED,
+        normalization_source=f"HamadYA/GhostFaceNets, which trains with {_KERAS_INSIGHTFACE}",
+        licence="MIT",
+        weights="v1-w1.3-s1",
+        packages=_ZOO,
+        files=(_published("ghostfacenet_v1.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "Buffalo_L",
+        dimension=512,
+        input_size=(112, 112),
+        alignment=_ARCFACE_CROP,
+        normalization=Normalization.BYTES,
+        normalization_source="insightface, model_zoo/arcface_onnx.py: get_feat normalises BGR bytes itself",
+        licence="non-commercial research (insightface)",
+        weights="webface-r50",
+        packages=(*_ZOO, Package("insightface", "'insightface>=0.7.3'")),
+        files=(
+            WeightFile(
+                "buffalo_l/webface_r50.onnx",
+                ("https://drive.google.com/uc?export=download&confirm=pbef&id=1N0GL-8ehw_bz2eZQWz2b0A5XBdXdxZhg",),
+            ),
+            DLIB_LANDMARKS,
+        ),
+    ),
+    ModelSpec(
+        "Facenet",
+        dimension=128,
+        input_size=(160, 160),
+        alignment=_FACENET_CROP,
+        normalization=Normalization.WHITENED,
+        normalization_source="davidsandberg/facenet, src/facenet.py: prewhiten (model 20170512-110547)",
+        licence="MIT",
+        weights="20170512-110547",
+        packages=_ZOO,
+        files=(_published("facenet_weights.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "Facenet512",
+        dimension=512,
+        input_size=(160, 160),
+        alignment=_FACENET_CROP,
+        normalization=Normalization.CENTERED,
+        normalization_source="davidsandberg/facenet wiki, Training using the VGGFace2 dataset: fixed image "
+        "standardization (model 20180402-114759)",
+        licence="MIT",
+        weights="20180402-114759",
+        packages=_ZOO,
+        files=(_published("facenet512_weights.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "VGG-Face",
+        dimension=4096,
+        input_size=(224, 224),
+        alignment=Alignment(
+            Crop.VGG_FACE,
+            1,
+            "vgg_face_matconvnet, faceCrop.m: square of the mean side, extend 0.1; Parkhi et al. 2015 train unaligned",
+        ),
+        normalization=Normalization.VGG_MEAN,
+        normalization_source="vgg_face_matconvnet: meta.normalization.averageImage, RGB",
+        licence="non-commercial research (Visual Geometry Group)",
+        weights="fc7",
+        packages=_ZOO,
+        files=(_published("vgg_face_weights.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "OpenFace",
+        dimension=128,
+        input_size=(96, 96),
+        alignment=Alignment(Crop.OPENFACE, 1, "cmusatyalab/openface, openface/align_dlib.py: OUTER_EYES_AND_NOSE"),
+        normalization=Normalization.UNIT,
+        normalization_source="cmusatyalab/openface, openface_server.lua; iwantooxxoox/Keras-OpenFace",
+        licence="Apache-2.0",
+        weights="nn4.small2.v1",
+        packages=_ZOO,
+        files=(_published("openface_weights.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "DeepFace",
+        dimension=4096,
+        input_size=(152, 152),
+        alignment=Alignment(
+            Crop.UPRIGHT,
+            1,
+            "swghosh/DeepFace: 2D-aligned VGGFace2, template not documented; eyes level as in Taigman et al. 2014",
+        ),
+        normalization=Normalization.UNIT,
+        normalization_source="swghosh/DeepFace, deepface/dataset.py: img / 255",
+        licence="MIT",
+        weights="vggface2-0.9034",
+        packages=_ZOO,
+        files=(_published("VGGFace2_DeepFace_weights_val-0.9034.onnx"), DLIB_LANDMARKS),
+    ),
+    ModelSpec(
+        "DeepID",
+        dimension=160,
+        input_size=(55, 47),
+        alignment=Alignment(
+            Crop.UPRIGHT,
+            1,
+            "Ruoyiran/DeepID trains on YouTube Faces' aligned images, whose central half is 1.1 times the detection "
+            "(Wolf et al. 2011: expanded by 2.2), squeezed to 47x55",
+        ),
+        normalization=Normalization.UNIT,
+        normalization_source="Ruoyiran/DeepID: pixels / 255",
+        licence="MIT",
+        weights="youtube-faces",
+        packages=_ZOO,
+        files=(_published("deepid_weights.onnx"), DLIB_LANDMARKS),
+    ),
+)
+
+MODELS: Final[Mapping[ModelName, ModelSpec]] = {spec.name: spec for spec in _MODELS}
