@@ -1,0 +1,227 @@
+"""Bytes to an upright RGB array, or a named error: the only decoder. And the way back, to JPEG."""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from facescreen.domain.faces import Pixels
+from facescreen.errors import ImageTooLargeError, ImageUndecodableError, InputError, UnsupportedFormatError
+
+ImageFormat: TypeAlias = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF"]
+
+MAX_SIDE = 65_500
+"""Longest side that is decoded, in pixels: libjpeg's own limit (``JPEG_MAX_DIMENSION``), here for every format."""
+
+MAX_ASPECT = 1_000
+"""Longest to shortest side; a strip beyond it holds no face, and scaling it to a detector's input leaves nothing."""
+
+MAX_JPEG_SCANS = 100
+"""Each scan is a pass over every pixel and may cost a file only some bytes. Encoders write about ten."""
+
+_MAGIC: tuple[tuple[bytes, ImageFormat], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+)
+_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
+_PNG_END = b"IEND\xaeB`\x82"
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_JPEG_SOS, _JPEG_EOI = 0xDA, 0xD9
+_JPEG_FRAMES = {0xC0, 0xC1, 0xC2}
+"""Baseline, extended and progressive: the frames that libjpeg decodes."""
+_JPEG_SEGMENTS = {*_JPEG_FRAMES, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
+"""Frames, tables, scans, restart interval, application data and comments: what a file may hold, each with a length."""
+
+
+def format_of(data: bytes) -> ImageFormat | None:
+    """The supported format that the bytes begin like, ``None`` for all others."""
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    # Two letters are too little to tell a picture from a text about BMW.
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
+        return "BMP"
+    return None
+
+
+def decode(data: bytes, *, max_pixels: int) -> Pixels:
+    """The picture as an upright, C-contiguous, writable RGB array.
+
+    JPEG, PNG, WebP, BMP (not run-length encoded) and GIF, judged by their first bytes. Of animations the first frame;
+    16-bit channels keep their upper byte; transparency is composited on white (a colour key in 16-bit grayscale is
+    ignored); an EXIF orientation is applied and everything else that the file says about itself is dropped. Blocks for
+    the length of the decoding, mostly without the GIL: call it in a worker thread.
+
+    Args:
+        data: the whole file.
+        max_pixels: largest width times height; Pillow's own ceiling of 178,956,970 holds besides.
+
+    Raises:
+        UnsupportedFormatError: the bytes begin like no supported format.
+        ImageTooLargeError: the header claims too many pixels, a side of 0 or above ``MAX_SIDE``, or a strip beyond
+            ``MAX_ASPECT``. Nothing was decoded.
+        ImageUndecodableError: the file is damaged or incomplete.
+    """
+    file_format = format_of(data)
+    if file_format is None:
+        raise UnsupportedFormatError("the bytes are no JPEG, PNG, WebP, BMP or GIF image")
+    try:
+        return _decode(data, file_format, max_pixels)
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageTooLargeError(f"the image has more than {max_pixels:,} pixels") from None
+    # Damage surfaces as OSError, SyntaxError, ValueError, struct.error and more: Pillow promises no common base.
+    except Exception as error:
+        raise ImageUndecodableError(f"the {file_format} image is damaged or incomplete") from error
+
+
+def encode_jpeg(pixels: Pixels, *, quality: int = 92) -> bytes:
+    """A baseline JPEG with 4:2:0 chroma subsampling and no metadata."""
+    _, encoded = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
+        [
+            cv2.IMWRITE_JPEG_QUALITY,
+            quality,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+        ],
+    )
+    return encoded.tobytes()
+
+
+def _decode(data: bytes, file_format: ImageFormat, max_pixels: int) -> Pixels:
+    # Pillow takes a side of 0 for damage, so the header is read here as well.
+    if claimed := _claimed_size(data, file_format):
+        _check_size(*claimed, max_pixels=max_pixels)
+    with Image.open(io.BytesIO(data), formats=[file_format]) as image:
+        _check_size(*image.size, max_pixels=max_pixels)
+        if file_format == "BMP" and image.tile[0].codec_name == "bmp_rle":
+            # Pillow expands these pixel by pixel in Python: seconds under the GIL for a small file.
+            raise UnsupportedFormatError("run-length encoded BMP images are not supported")
+        if file_format == "PNG" and _PNG_END not in data:
+            raise ImageUndecodableError("the PNG image is incomplete")
+        if file_format == "JPEG":
+            end = _jpeg_end(data)
+            # OpenCV does without Pillow's four-byte pixels and the copies to and from them, which hold the GIL.
+            pixels = _by_opencv(data, end, image.size) if image.mode in {"RGB", "L"} else _by_pillow(image)
+        else:
+            pixels = _by_pillow(image)
+        return _upright(pixels, _orientation(image))
+
+
+def _check_size(width: int, height: int, *, max_pixels: int) -> None:
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise ImageTooLargeError(f"width and height must be between 1 and {MAX_SIDE:,} pixels")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"the image has more than {max_pixels:,} pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageTooLargeError(f"one side of the image is more than {MAX_ASPECT:,} times the other")
+
+
+def _claimed_size(data: bytes, file_format: ImageFormat) -> tuple[int, int] | None:
+    """Width and height by the header, ``None`` for WebP, where Pillow asks before it makes the canvas."""
+    match file_format:
+        case "JPEG":
+            frame = next((at for marker, at in _jpeg_markers(data) if marker in _JPEG_FRAMES), len(data))
+            height, width = struct.unpack_from(">HH", data, frame + 5)
+        case "PNG":
+            width, height = struct.unpack_from(">II", data, 16)
+        case "GIF":
+            width, height = struct.unpack_from("<HH", data, 6)
+        case "BMP":
+            width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
+        case "WEBP":
+            return None
+    return width, abs(height)
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each marker of a JPEG up to its end, and where it is; restart markers are part of the scans.
+
+    Raises:
+        ImageUndecodableError: another marker than a JPEG may hold, or no end.
+    """
+    position = 2
+    while found := _JPEG_MARKER.search(data, position):
+        marker = data[found.start() + 1]
+        yield marker, found.start()
+        if marker == _JPEG_EOI:
+            return
+        if marker not in _JPEG_SEGMENTS:
+            break
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise ImageUndecodableError("the JPEG image is damaged or incomplete")
+
+
+def _jpeg_end(data: bytes) -> int:
+    """The length of the JPEG without what follows it.
+
+    libjpeg fills what is missing with grey and OpenCV does not ask whether it did, so the end marker, the number of
+    scans and the markers between them are checked here.
+    """
+    scans = end = 0
+    for marker, at in _jpeg_markers(data):
+        scans += marker == _JPEG_SOS
+        if scans > MAX_JPEG_SCANS:
+            raise ImageUndecodableError(f"the JPEG image has more than {MAX_JPEG_SCANS} scans")
+        end = at + 2
+    return end
+
+
+def _by_opencv(data: bytes, end: int, size: tuple[int, int]) -> Pixels:
+    encoded = np.frombuffer(data, np.uint8, count=end)
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None or pixels.shape != (size[1], size[0], 3):
+        raise ImageUndecodableError("the JPEG image is damaged or incomplete")
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _by_pillow(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image.convert("RGBA"))
+        return np.array(canvas.convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    # A picture with unreadable EXIF is still a picture; the parser raises as freely as the decoders.
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    match orientation:
+        case 2:
+            turned = cv2.flip(pixels, 1)
+        case 3:
+            turned = cv2.rotate(pixels, cv2.ROTATE_180)
+        case 4:
+            turned = cv2.flip(pixels, 0)
+        case 5:
+            turned = cv2.transpose(pixels)
+        case 6:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            turned = cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180)
+        case 8:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case _:
+            return pixels
+    return turned.astype(np.uint8, copy=False)

@@ -1,0 +1,135 @@
+import asyncio
+import fcntl
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from facescreen.errors import StorageFullError
+from facescreen.images.folder_store import FolderStore
+
+
+def everything(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")} - {".incoming"}
+
+
+def left_in_incoming(root: Path) -> list[str]:
+    return [path.name for path in (root / ".incoming").iterdir()]
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """The kernel refuses to let a file of this process grow further, as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_a_full_disk_leaves_nothing_behind_and_recovers(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("a/kept.jpg", b"before")
+    with no_file_above(1_000):
+        for name in ("a/kept.jpg", "a/new.jpg", "b/c/new.jpg"):
+            with pytest.raises(StorageFullError):
+                await store.put(name, bytes(100_000))
+        assert everything(tmp_path) == {"a", "a/kept.jpg"}
+        assert await store.get("a/kept.jpg") == b"before"
+    await store.put("a/new.jpg", bytes(100_000))
+    assert await store.list() == ["a/kept.jpg", "a/new.jpg"]
+
+
+async def test_a_name_that_the_file_system_refuses_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        await FolderStore(tmp_path).put("new/folder/" + "x" * 300, b"x")
+    assert everything(tmp_path) == set()
+
+
+async def test_deleting_the_last_image_removes_its_folders(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "root")
+    await store.put("a/b/c.jpg", b"c")
+    await store.put("d.jpg", b"d")
+    await store.delete("a/b/c.jpg")
+    await store.delete("d.jpg")
+    assert everything(tmp_path / "root") == set()
+    assert (tmp_path / "root").is_dir()
+
+
+async def test_hidden_files_and_links_are_not_part_of_it(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = FolderStore(root)
+    await store.put("a/real.jpg", b"real")
+    (tmp_path / "outside.jpg").write_bytes(b"outside")
+    (root / "a" / ".hidden.jpg").write_bytes(b"hidden")
+    (root / ".folder").mkdir()
+    (root / ".folder" / "b.jpg").write_bytes(b"hidden")
+    (root / "a" / "link.jpg").symlink_to("../../outside.jpg")
+    (root / "up").symlink_to("..")
+    assert await store.list() == ["a/real.jpg"]
+    for name in ("a/link.jpg", "up/outside.jpg"):
+        with pytest.raises(FileNotFoundError):
+            await store.get(name)
+
+
+async def test_only_this_user_reads_the_files(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "root")
+    await store.put("a/b.jpg", b"b")
+    assert {path.stat().st_mode & 0o077 for path in [tmp_path / "root", *(tmp_path / "root").rglob("*")]} == {0}
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from facescreen.images.folder_store import FolderStore
+async def write():
+    store = FolderStore(Path(sys.argv[1]))
+    number = 0
+    while True:
+        await store.put(f"a/{number}.jpg", bytes([number % 256]) * 2_000_000)
+        print(number, flush=True)
+        number += 1
+asyncio.run(write())
+"""
+
+
+async def test_a_killed_writer_leaves_whole_images_only(tmp_path: Path) -> None:
+    (tmp_path / ".incoming").mkdir()
+    (tmp_path / ".incoming" / "left-by-an-earlier-one").write_bytes(b"half")
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    acknowledged = [int(await writer.stdout.readline()) for _ in range(5)]
+    writer.kill()
+    acknowledged += [int(line) for line in (await writer.stdout.read()).split()]
+    await writer.wait()
+
+    store = FolderStore(tmp_path)
+    assert left_in_incoming(tmp_path) == []
+    names = await store.list()
+    assert set(names) >= {f"a/{number}.jpg" for number in acknowledged}
+    for name in names:
+        assert await store.get(name) == bytes([int(name[2:-4]) % 256]) * 2_000_000
+
+
+async def test_a_new_store_spares_what_is_being_written(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("a.jpg", b"a")
+    (tmp_path / ".incoming" / "lost").write_bytes(b"half")
+    with (tmp_path / ".incoming" / "being-written").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        FolderStore(tmp_path)
+        assert left_in_incoming(tmp_path) == ["being-written"]
+    FolderStore(tmp_path)
+    assert left_in_incoming(tmp_path) == []
+
+
+async def test_deleting_what_is_gone_already_removes_the_folder_that_a_killed_delete_left(tmp_path: Path) -> None:
+    (tmp_path / "ada").mkdir()
+    await FolderStore(tmp_path).delete("ada/1.jpg")
+    assert everything(tmp_path) == set()

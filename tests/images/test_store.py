@@ -1,0 +1,126 @@
+"""The contract of every image store."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facescreen.images.folder_store import FolderStore
+from facescreen.images.store import ImageStore, name_parts
+
+BAD_NAMES = [
+    "",
+    "/",
+    "/a.jpg",
+    "a//b.jpg",
+    "a/",
+    "./a.jpg",
+    "../a.jpg",
+    "a/../b.jpg",
+    "a/..",
+    ".hidden",
+    "a/.b.jpg",
+    "a\0.jpg",
+]
+
+
+@pytest.fixture(params=[FolderStore])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ImageStore:
+    make: Callable[[Path], ImageStore] = request.param
+    return make(tmp_path / "not" / "yet" / "there")
+
+
+async def test_what_is_put_can_be_got_and_listed(store: ImageStore) -> None:
+    names = ["ada/1.jpg", "ada/2.PNG", "b.webp", "deep/er/still.jpeg", "Zoë Ångström/ü.bmp", "李明/1.gif"]
+    for name in names:
+        await store.put(name, name.encode())
+    assert await store.list() == sorted(names)
+    assert [await store.get(name) for name in names] == [name.encode() for name in names]
+
+
+async def test_an_empty_store(store: ImageStore) -> None:
+    assert await store.list() == []
+    await store.delete("a/b.jpg")
+    with pytest.raises(FileNotFoundError):
+        await store.get("a/b.jpg")
+
+
+async def test_what_is_no_image_by_name_is_kept_but_not_listed(store: ImageStore) -> None:
+    await store.put("ada/notes.txt", b"notes")
+    assert await store.list() == []
+    assert await store.get("ada/notes.txt") == b"notes"
+
+
+async def test_put_replaces(store: ImageStore) -> None:
+    await store.put("a/b.jpg", b"the first, longer one")
+    await store.put("a/b.jpg", b"second")
+    assert await store.get("a/b.jpg") == b"second"
+    assert await store.list() == ["a/b.jpg"]
+
+
+async def test_deleted_is_gone_and_the_neighbour_stays(store: ImageStore) -> None:
+    await store.put("a/b.jpg", b"b")
+    await store.put("a/c.jpg", b"c")
+    await store.delete("a/b.jpg")
+    await store.delete("a/b.jpg")
+    assert await store.list() == ["a/c.jpg"]
+    with pytest.raises(FileNotFoundError):
+        await store.get("a/b.jpg")
+
+
+async def test_a_folder_is_no_image(store: ImageStore) -> None:
+    await store.put("a/b.jpg", b"b")
+    for name in ("a", "a/b.jpg/c.jpg", "a/" + "x" * 300 + ".jpg"):
+        with pytest.raises(FileNotFoundError):
+            await store.get(name)
+    await store.delete("a/b.jpg/c.jpg")
+    with pytest.raises(OSError, match=r".*"):
+        await store.put("a/b.jpg/c.jpg", b"c")
+    assert await store.list() == ["a/b.jpg"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+async def test_names_outside_of_the_store_are_refused(store: ImageStore, name: str) -> None:
+    for attempt in (store.put(name, b"x"), store.get(name), store.delete(name)):
+        with pytest.raises(ValueError, match="name"):
+            await attempt
+    assert await store.list() == []
+
+
+async def test_concurrent_puts_and_deletes_in_one_folder_all_succeed(store: ImageStore) -> None:
+    async def come_and_go(number: int) -> None:
+        for _ in range(20):
+            await store.put(f"a/b/{number}.jpg", b"x")
+            await store.delete(f"a/b/{number}.jpg")
+        await store.put(f"a/b/{number}.jpg", b"stays")
+
+    await asyncio.gather(*(come_and_go(number) for number in range(4)))
+    assert await store.list() == [f"a/b/{number}.jpg" for number in range(4)]
+
+
+async def test_a_reader_sees_one_version_or_the_other(store: ImageStore) -> None:
+    versions = {bytes([number]) * 100_000 for number in range(4)}
+    await store.put("a.jpg", min(versions))
+
+    async def write() -> None:
+        for _ in range(5):
+            for version in versions:
+                await store.put("a.jpg", version)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        assert await store.get("a.jpg") in versions
+    await writing
+
+
+@given(st.text(alphabet="ab./\0é", max_size=12))
+def test_a_name_is_its_parts_or_refused(name: str) -> None:
+    try:
+        parts = name_parts(name)
+    except ValueError:
+        return
+    assert "/".join(parts) == name
+    assert not any(part.startswith(".") or part == "" or "\0" in part for part in parts)
