@@ -71,7 +71,7 @@ def test_labels_of_neighbours_do_not_cover_each_other_or_a_face() -> None:
 
 
 def test_labels_of_a_crowd_find_room_beside_each_other() -> None:
-    boxes = [Box(20 + 62 * n, 200 + 15 * (n % 2), 40, 50) for n in range(12)]
+    boxes = [Box(20 + 45 * n, 200 + 15 * (n % 2), 40, 50) for n in range(12)]
     taken: list[Box] = []
     for number, box in enumerate(boxes):
         screened = face(box, Verdict.MATCH)

@@ -99,7 +99,7 @@ def _best_label(
         h, w = pixels.shape[:2]
         places = list(_places(screened.face.box, (w, h), size))
         cut_off = w * h - places[0].area
-        costs = reluctance + 40 * cut_off + 20 * _covered(places, taken) + 8 * _covered(places, boxes)
+        costs = reluctance + 40 * cut_off + 200 * _covered(places, taken) + 8 * _covered(places, boxes)
         best = int(costs.argmin())
         candidates.append(_Label(pixels, places[best], float(costs[best])))
         reluctance += w * h / 2
