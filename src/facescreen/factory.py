@@ -26,6 +26,7 @@ from facescreen.pool import WorkPool
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.blacklist import BlacklistService
 from facescreen.services.detection import DetectionService
+from facescreen.services.enrollment import Enroller
 from facescreen.services.files import StoredFiles
 from facescreen.services.health import HealthService
 from facescreen.services.intake import Intake
@@ -91,8 +92,12 @@ async def open_services(settings: Settings, backend: Backend | None = None) -> A
                 StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir),
             },
         )
+        stack.callback(stored.close)
         intake = Intake(
             backend=backend, pool=pool, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
+        )
+        enroller = Enroller(
+            backend=backend, intake=intake, detector=settings.detector_backend, model=settings.model_name
         )
         replica = ListReplica(database, backend)
         reindex = ReindexService(
@@ -139,22 +144,13 @@ async def open_services(settings: Settings, backend: Backend | None = None) -> A
             ),
             blacklist=BlacklistService(
                 database=database,
-                backend=backend,
                 stored=stored,
-                intake=intake,
+                enroller=enroller,
                 pool=pool,
-                detector=settings.detector_backend,
-                model=settings.model_name,
                 max_images=settings.max_images_per_request,
             ),
             sync=FolderSyncService(
-                database=database,
-                backend=backend,
-                stored=stored,
-                intake=intake,
-                folder=settings.blacklist_db_path,
-                detector=settings.detector_backend,
-                model=settings.model_name,
+                database=database, stored=stored, enroller=enroller, folder=settings.blacklist_db_path
             ),
             reindex=reindex,
             health=HealthService(settings=settings, defaults=defaults, database=database, weights=weights),

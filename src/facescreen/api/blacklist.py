@@ -20,7 +20,7 @@ from facescreen.errors import (
     TooManyImagesError,
 )
 from facescreen.services.blacklist import Photo
-from facescreen.services.intake import FaceSelection
+from facescreen.services.enrollment import FaceSelection
 
 router = APIRouter(prefix="/blacklist", tags=["blacklist"])
 

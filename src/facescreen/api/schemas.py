@@ -343,7 +343,7 @@ class Models(BaseModel):
             detectors=[
                 DetectorInfo(
                     name=spec.name,
-                    landmarks=spec.points,
+                    landmarks=spec.landmarks,
                     licence=spec.licence,
                     available=missing is None,
                     missing=missing,

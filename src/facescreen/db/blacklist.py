@@ -21,12 +21,17 @@ _CHUNK = 500
 """Ids in one statement, below SQLite's limit on bound values."""
 
 
+class PhotoFile(NamedTuple):
+    """A stored photo: its name in the entry's folder, and the SHA-256 of its bytes in hex."""
+
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class NewImage:
     """A reference image that is about to be stored, with its raw embedding (dimension,) in ``space``."""
 
-    file: str
-    sha256: str
     width: int
     height: int
     face: Face
@@ -54,14 +59,16 @@ async def insert_entry(connection: AsyncConnection, *, name: str, reason: str, f
     return added
 
 
-async def insert_images(connection: AsyncConnection, entry_id: int, images: Iterable[NewImage]) -> None:
+async def insert_images(
+    connection: AsyncConnection, entry_id: int, images: Iterable[tuple[PhotoFile, NewImage]]
+) -> None:
     """Add reference images with their embeddings, and say so in the change feed."""
     now = datetime.now(UTC)
-    for image in images:
+    for file, image in images:
         row = {
             "entry_id": entry_id,
-            "file": image.file,
-            "sha256": image.sha256,
+            "file": file.name,
+            "sha256": file.sha256,
             "width": image.width,
             "height": image.height,
             "detector": image.detector,

@@ -35,13 +35,17 @@ class Database:
 
     Args:
         url: SQLAlchemy URL with an async driver, such as ``sqlite+aiosqlite:///data/facescreen.db``.
+
+    Attributes:
+        path: the database file.
     """
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         if self._url.get_backend_name() != "sqlite" or not self._url.database or self._url.database == ":memory:":
             raise StartupError("DATABASE_URL: must be sqlite+aiosqlite:///<file>")
-        Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.path = Path(self._url.database)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = create_async_engine(self._url, pool_size=8, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(self._engine.sync_engine, "connect", _on_connect)
         event.listen(self._engine.sync_engine, "begin", _on_begin)

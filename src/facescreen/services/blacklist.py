@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.backends.base import Backend
-from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, files, screenings
-from facescreen.db.blacklist import NewImage
+from facescreen.db.blacklist import NewImage, PhotoFile
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import Entry, ReferenceImage
@@ -28,8 +26,8 @@ from facescreen.errors import (
 )
 from facescreen.images.decode import encode_jpeg
 from facescreen.pool import WorkPool
+from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
-from facescreen.services.intake import FaceSelection, Intake, select_face
 
 _QUALITY = 95
 
@@ -44,14 +42,14 @@ class Photo(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Enrollable:
     copy: bytes
-    image: NewImage
+    file: PhotoFile
+    row: NewImage
 
 
 class BlacklistService:
     """Every change is one transaction, made after all photos were found usable.
 
     Args:
-        detector, model: what reference photos are enrolled with.
         max_images: photos in one request.
     """
 
@@ -59,21 +57,15 @@ class BlacklistService:
         self,
         *,
         database: Database,
-        backend: Backend,
         stored: StoredFiles,
-        intake: Intake,
+        enroller: Enroller,
         pool: WorkPool,
-        detector: DetectorName,
-        model: ModelName,
         max_images: int,
     ) -> None:
         self._database = database
-        self._backend = backend
         self._stored = stored
-        self._intake = intake
+        self._enroller = enroller
         self._pool = pool
-        self._detector = detector
-        self._model = model
         self._max_images = max_images
 
     async def create(self, name: str, reason: str, photos: Sequence[Photo], *, selection: FaceSelection) -> Entry:
@@ -86,7 +78,7 @@ class BlacklistService:
         enrollable = await self._enrollable(photos, selection)
         async with self._stored.writing(_contents(folder, enrollable)), self._database.write() as connection:
             entry_id = await blacklist.insert_entry(connection, name=name, reason=reason, folder=folder)
-            await blacklist.insert_images(connection, entry_id, [photo.image for photo in enrollable])
+            await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
             await files.settle(connection, _contents(folder, enrollable))
             return await _entry(connection, entry_id)
 
@@ -103,7 +95,7 @@ class BlacklistService:
             await _entry(connection, entry_id)
             known = await blacklist.image_hashes(connection, entry_id)
             _refuse_known(photos, enrollable, known)
-            await blacklist.insert_images(connection, entry_id, [photo.image for photo in enrollable])
+            await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
             await files.settle(connection, _contents(folder, enrollable))
             return await _entry(connection, entry_id)
 
@@ -167,40 +159,24 @@ class BlacklistService:
             for photo in photos:
                 try:
                     enrollable = await self._enroll(photo, selection)
-                    if enrollable.image.sha256 in seen:
+                    if enrollable.file.sha256 in seen:
                         raise _duplicate()
                 except InputError as error:
                     rejected.append(RejectedFile(photo.name, error.code, str(error)))
                 else:
-                    seen.add(enrollable.image.sha256)
+                    seen.add(enrollable.file.sha256)
                     usable.append(enrollable)
         if rejected:
             raise EnrollmentRejectedError(rejected)
         return usable
 
     async def _enroll(self, photo: Photo, selection: FaceSelection) -> _Enrollable:
-        detected = await self._intake.detect(photo.data, self._detector)
-        face = select_face(detected.faces, selection)
-        probe = await self._backend.prepare(detected.image, (face,), self._model)
-        vectors = await self._backend.embed([probe], self._model)
-        copy = await self._pool.run(encode_jpeg, detected.image, quality=_QUALITY)
+        enrolled = await self._enroller.enroll(photo.data, selection)
+        copy = await self._pool.run(encode_jpeg, enrolled.pixels, quality=_QUALITY)
         sha256 = hashlib.sha256(copy).hexdigest()
-        height, width, _ = detected.image.shape
         # The random part keeps two requests with the same photo from announcing, and removing, each other's file.
-        file = f"{sha256[:16]}-{secrets.token_hex(4)}.jpg"
-        return _Enrollable(
-            copy,
-            NewImage(
-                file=file,
-                sha256=sha256,
-                width=width,
-                height=height,
-                face=face,
-                detector=self._detector,
-                space=self._backend.space(self._model),
-                vector=vectors[0],
-            ),
-        )
+        name = f"{sha256[:16]}-{secrets.token_hex(4)}.jpg"
+        return _Enrollable(copy, PhotoFile(name, sha256), enrolled.row)
 
 
 def _slug(name: str) -> str:
@@ -209,7 +185,7 @@ def _slug(name: str) -> str:
 
 
 def _contents(folder: str, enrollable: Sequence[_Enrollable]) -> dict[FileName, bytes]:
-    return {FileName(StoreName.BLACKLIST, f"{folder}/{photo.image.file}"): photo.copy for photo in enrollable}
+    return {FileName(StoreName.BLACKLIST, f"{folder}/{photo.file.name}"): photo.copy for photo in enrollable}
 
 
 def _file(image: ReferenceImage) -> FileName:
@@ -235,7 +211,7 @@ def _refuse_known(photos: Sequence[Photo], enrollable: Sequence[_Enrollable], kn
     rejected = [
         RejectedFile(photo.name, error.code, str(error))
         for photo, new in zip(photos, enrollable, strict=True)
-        if new.image.sha256 in known
+        if new.file.sha256 in known
     ]
     if rejected:
         raise EnrollmentRejectedError(rejected)

@@ -6,16 +6,16 @@ intent, the file goes, the intent is settled. Whatever a crash leaves in between
 the intents and removes.
 """
 
+import fcntl
 import logging
-import socket
+import os
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-import psutil
-
 from facescreen.db import files
 from facescreen.db.connection import Database
-from facescreen.db.files import FileName, StoreName
+from facescreen.db.files import FileName, Intent, StoreName
 from facescreen.errors import StorageFullError
 from facescreen.images.store import ImageStore
 
@@ -23,12 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 class StoredFiles:
-    """The image stores, kept in step with the database."""
+    """The image stores, kept in step with the database. There is one of these in a process."""
 
     def __init__(self, database: Database, stores: Mapping[StoreName, ImageStore]) -> None:
         self._database = database
         self._stores = stores
-        self._owner = _process_name(psutil.Process())
+        # Each process holds the lock of one byte until it ends. Whoever shares the folder sees it, as with SQLite's own
+        # locks: in other containers too, where process ids and host names mean nothing.
+        self._writers = os.open(f"{database.path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600)
+        self._byte = secrets.randbits(62)
+        fcntl.lockf(self._writers, fcntl.LOCK_EX, 1, self._byte)
+
+    def close(self) -> None:
+        os.close(self._writers)
 
     async def read(self, file: FileName) -> bytes:
         """The file's bytes.
@@ -42,15 +49,15 @@ class StoredFiles:
     async def writing(self, contents: Mapping[FileName, bytes]) -> AsyncIterator[None]:
         """Write files for rows that the block commits; the block settles them in its transaction.
 
-        If the block fails, the files are gone again.
+        If the block fails, the files are gone again. If it is cancelled, the next start removes them.
         """
         async with self._database.write() as connection:
-            await files.intend(connection, contents, owner=self._owner)
+            await files.intend(connection, contents, owner=str(self._byte))
         try:
             for file, data in contents.items():
                 await self._stores[file.store].put(file.name, data)
             yield
-        except BaseException:
+        except Exception:  # not a cancellation: what was cancelled may still be writing, or be committed, in its thread
             await self.remove(list(contents))
             raise
 
@@ -71,24 +78,25 @@ class StoredFiles:
 
     async def recover(self) -> int:
         """Remove what interrupted writes and removals left behind; how many files that were."""
-        async with self._database.read() as connection:
-            pending = await files.intents(connection)
-        leftovers = [intent.file for intent in pending if intent.owner is None or not _is_alive(intent.owner)]
+        owners = {intent.owner for intent in await self._intents()}
+        gone = {owner for owner in owners if owner is None or not self._is_alive(int(owner))}
+        # Read again, for who is gone now may have settled since.
+        leftovers = [intent.file for intent in await self._intents() if intent.owner in gone]
         if leftovers:
             await self.remove(leftovers)
         return len(leftovers)
 
+    async def _intents(self) -> list[Intent]:
+        async with self._database.read() as connection:
+            return await files.intents(connection)
 
-def _process_name(process: psutil.Process) -> str:
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether the process may still be at work; one on another host is taken to be gone: a database has one host."""
-    host, pid, _ = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        return _process_name(psutil.Process(int(pid))) == owner
-    except psutil.NoSuchProcess:
+    def _is_alive(self, byte: int) -> bool:
+        """Whether the process that this byte belongs to may still be at work."""
+        if byte == self._byte:
+            return True
+        try:
+            fcntl.lockf(self._writers, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError:
+            return True
+        fcntl.lockf(self._writers, fcntl.LOCK_UN, 1, byte)
         return False

@@ -11,16 +11,14 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.backends.base import Backend
-from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, files, screenings
-from facescreen.db.blacklist import NewImage, StoredFile
+from facescreen.db.blacklist import PhotoFile, StoredFile
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.errors import DuplicateImageError, FolderEmptyError, InputError, NotInPersonFolderError, RejectedFile
 from facescreen.images.folder_store import FolderStore
+from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
-from facescreen.services.intake import FaceSelection, Intake, select_face
 from facescreen.services.reindex import Progress
 
 logger = logging.getLogger(__name__)
@@ -41,28 +39,14 @@ class FolderSyncService:
 
     Args:
         folder: the blacklist folder, one sub-folder per person.
-        detector, model: what photos are enrolled with.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        backend: Backend,
-        stored: StoredFiles,
-        intake: Intake,
-        folder: Path,
-        detector: DetectorName,
-        model: ModelName,
-    ) -> None:
+    def __init__(self, *, database: Database, stored: StoredFiles, enroller: Enroller, folder: Path) -> None:
         self._database = database
-        self._backend = backend
         self._stored = stored
-        self._intake = intake
+        self._enroller = enroller
         self._folder = folder
         self._store = FolderStore(folder)
-        self._detector = detector
-        self._model = model
         self._lock = asyncio.Lock()
 
     async def sync(self, progress: Progress = lambda _done, _total: None) -> SyncReport:
@@ -86,7 +70,8 @@ class FolderSyncService:
             raise FolderEmptyError(
                 "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
             )
-        gone = [file for name, file in stored.items() if name not in found and not (self._folder / name).exists()]
+        listed = set(found)
+        gone = [file for name, file in stored.items() if name not in listed and not (self._folder / name).exists()]
         await self._withdraw(gone, report)
         changed = [stored[name] for name in found if name in stored and await self._has_changed(name, stored[name])]
         await self._withdraw(changed, report)
@@ -113,26 +98,12 @@ class FolderSyncService:
         sha256 = hashlib.sha256(data).hexdigest()
         async with self._database.read() as connection:
             await self._refuse_known(connection, folder, sha256)
-        detected = await self._intake.detect(data, self._detector)
-        face = select_face(detected.faces, FaceSelection.SINGLE)
-        probe = await self._backend.prepare(detected.image, (face,), self._model)
-        vectors = await self._backend.embed([probe], self._model)
-        height, width, _ = detected.image.shape
-        image = NewImage(
-            file=file,
-            sha256=sha256,
-            width=width,
-            height=height,
-            face=face,
-            detector=self._detector,
-            space=self._backend.space(self._model),
-            vector=vectors[0],
-        )
+        enrolled = await self._enroller.enroll(data, FaceSelection.SINGLE)
         async with self._database.write() as connection:
             entry_id = await self._refuse_known(connection, folder, sha256)
             if entry_id is None:
                 entry_id = await blacklist.insert_entry(connection, name=folder, reason="", folder=folder)
-            await blacklist.insert_images(connection, entry_id, [image])
+            await blacklist.insert_images(connection, entry_id, [(PhotoFile(file, sha256), enrolled.row)])
 
     async def _withdraw(self, gone: list[StoredFile], report: SyncReport) -> None:
         for file in gone:
@@ -166,7 +137,7 @@ class FolderSyncService:
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # One waiter of each process at most: waiting takes a thread, and whoever holds the lock needs threads to get on.
+        # One waiter per process: waiting takes a thread, and whoever holds the lock needs threads to get on.
         async with self._lock:
             with (self._folder / ".sync.lock").open("w") as lock:
                 await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
