@@ -81,6 +81,15 @@ def test_boxes_stay_inside(detector: Detector, astronaut: Pixels, shift: int) ->
         assert face.box.y + face.box.h <= image.shape[0]
 
 
+@pytest.mark.parametrize(("left", "top"), [(240, 0), (0, 190), (0, 210)])
+def test_mtcnn_finds_a_face_that_the_edge_cuts(store: WeightStore, grace_hopper: Pixels, left: int, top: int) -> None:
+    detector = load_detector("mtcnn", weights=store, max_side=1024)
+    (whole,) = detector.detect(grace_hopper)
+    (cut,) = detector.detect(np.ascontiguousarray(grace_hopper[top:, left:]))
+    box = Box(max(0, whole.box.x - left), max(0, whole.box.y - top), cut.box.w, cut.box.h)
+    assert cut.box.intersection_over_union(box) > 0.7
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20), (21, 21), (3, 4000), (4000, 25), (160, 160)])
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_nothing_in_an_empty_image(detector: Detector, shape: tuple[int, int], grey: int) -> None:
