@@ -1,0 +1,40 @@
+"""The documentation names what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from facescreen.api.problems import STATUS
+from facescreen.config import Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def default(name: str) -> str:
+    value = Settings.model_fields[name].default
+    assert value is not PydanticUndefined
+    if value == Path.home():
+        return "`~`"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"`{value}`" if value not in (None, "") else ""
+
+
+def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs/configuration.md").read_text(), re.M)
+    expected = [(name.upper(), default(name), field.description) for name, field in Settings.model_fields.items()]
+    assert [(name, given.strip(), meaning) for name, given, meaning in rows] == expected
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    rows = re.findall(r"^\| `([a-z_0-9]+)` \| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)
+    expected = {(error.code, str(int(status))) for error, status in STATUS.items()}
+    assert expected <= set(rows)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
