@@ -23,18 +23,22 @@ def default(name: str) -> str:
 
 
 def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs/configuration.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE
+    )
     expected = [(name.upper(), default(name), field.description) for name, field in Settings.model_fields.items()]
     assert [(name, given.strip(), meaning) for name, given, meaning in rows] == expected
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    rows = re.findall(r"^\| `([a-z_0-9]+)` \| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)
+    rows = re.findall(r"^\| `([a-z_0-9]+)` \| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     expected = {(error.code, str(int(status))) for error, status in STATUS.items()}
     assert expected <= set(rows)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

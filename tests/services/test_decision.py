@@ -25,7 +25,13 @@ def reference(id_: int) -> tuple[Entry, ReferenceImage]:
 def verdict(found: list[Candidate], policy: Policy, known: set[int] | None = None) -> tuple[Verdict, tuple[Match, ...]]:
     ids = {candidate.reference_image_id for candidate in found}
     references = {id_: reference(id_) for id_ in (ids if known is None else ids & known)}
-    return decide(found, references, policy, model_name="Dlib", confidence=lambda distance: 100 - distance)
+    return decide(
+        found,
+        references=references,
+        policy=policy,
+        model_name="Dlib",
+        confidence=lambda distance: 100 - distance,
+    )
 
 
 found = st.lists(

@@ -9,9 +9,9 @@ from facescreen.domain.screening import Match, Policy, Verdict
 
 def decide(
     candidates: Sequence[Candidate],
+    *,
     references: Mapping[int, tuple[Entry, ReferenceImage]],
     policy: Policy,
-    *,
     model_name: str,
     confidence: Callable[[float], float | None],
 ) -> tuple[Verdict, tuple[Match, ...]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 
 from facescreen.backends.base import Backend, Probe
 from facescreen.config import DetectorName, ModelName
@@ -16,7 +15,7 @@ from facescreen.db.files import FileName, StoreName
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.distances import Metric, convert
 from facescreen.domain.faces import Candidate
-from facescreen.domain.screening import ImageError, Policy, ScreenedFace, Screening
+from facescreen.domain.screening import ImageError, Match, Policy, ScreenedFace, Screening, Verdict
 from facescreen.errors import (
     InputError,
     InvalidThresholdError,
@@ -132,6 +131,9 @@ class ScreeningService:
                 ]
             prepared = [task.result() for task in running]
             version, candidates = await self._search(prepared, model, policy)
+            async with self._database.read() as connection:
+                near = {candidate.reference_image_id for found in candidates for candidate in found}
+                references = await blacklist.references(connection, near)
         blank = Screening(
             id=0,
             image_identifier="",
@@ -142,9 +144,15 @@ class ScreeningService:
             created_at=datetime.now(UTC),
             faces=(),
         )
-        return await self._store(
-            [await self._judged(item, model=model, candidates=candidates, blank=blank) for item in prepared]
+        judge = partial(
+            decide,
+            references=references,
+            policy=policy,
+            model_name=model,
+            confidence=partial(confidence, model, policy.metric),
         )
+        verdicts = map(judge, candidates)
+        return await self._store([_judged(item, verdicts, blank) for item in prepared])
 
     async def get(self, screening_id: int) -> Screening:
         """The stored result, or :class:`ResultNotFoundError`."""
@@ -205,40 +213,18 @@ class ScreeningService:
                 probe, copy = await asyncio.gather(find(), self._pool.run(encode_jpeg, pixels))
                 return _Prepared(source.identifier, probe, copy)
         except InputError as error:
-            identifier = describe(image) if isinstance(image, str) else image.identifier
+            identifier = await self._pool.run(describe, image) if isinstance(image, str) else image.identifier
             return _Refused(identifier, ImageError(error.code, str(error)))
 
     async def _search(
         self, prepared: Sequence[_Prepared | _Refused], model: ModelName, policy: Policy
-    ) -> tuple[int, Iterator[tuple[Candidate, ...]]]:
+    ) -> tuple[int, list[tuple[Candidate, ...]]]:
         """The version of the list, and the candidates of every face of the request, in order."""
         probes = [item.probe for item in prepared if isinstance(item, _Prepared) and item.probe.faces]
         if not probes:
-            return (await self._replica.catch_up(model)).version, iter(())
+            return (await self._replica.catch_up(model)).version, []
         vectors = await self._backend.embed(probes, model)
-        version, found = await self._replica.search(vectors, model, metric=policy.metric, radius=policy.threshold)
-        return version, iter(found)
-
-    async def _judged(
-        self,
-        item: _Prepared | _Refused,
-        *,
-        model: ModelName,
-        candidates: Iterator[tuple[Candidate, ...]],
-        blank: Screening,
-    ) -> tuple[Screening, bytes | None]:
-        if isinstance(item, _Refused):
-            return replace(blank, image_identifier=item.identifier, error=item.error), None
-        found = list(islice(candidates, len(item.probe.faces)))
-        async with self._database.read() as connection:
-            known = await blacklist.references(connection, (c.reference_image_id for near in found for c in near))
-        calibrated = partial(confidence, model, blank.policy.metric)
-        faces = []
-        for face, near in zip(item.probe.faces, found, strict=True):
-            verdict, matches = decide(near, known, blank.policy, model_name=model, confidence=calibrated)
-            faces.append(ScreenedFace(face, verdict, matches))
-        name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
-        return replace(blank, image_identifier=item.identifier, faces=tuple(faces), copy=name), item.copy
+        return await self._replica.search(vectors, model, metric=policy.metric, radius=policy.threshold)
 
     async def _store(self, judged: Sequence[tuple[Screening, bytes | None]]) -> list[Screening]:
         copies = {
@@ -250,6 +236,17 @@ class ScreeningService:
             stored = [await screenings.insert_screening(connection, screening) for screening, _ in judged]
             await files.settle(connection, copies)
         return stored
+
+
+def _judged(
+    item: _Prepared | _Refused, verdicts: Iterator[tuple[Verdict, tuple[Match, ...]]], blank: Screening
+) -> tuple[Screening, bytes | None]:
+    """The result of one image and its copy; takes as many verdicts as the image has faces."""
+    if isinstance(item, _Refused):
+        return replace(blank, image_identifier=item.identifier, error=item.error), None
+    faces = tuple(ScreenedFace(face, *next(verdicts)) for face in item.probe.faces)
+    name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
+    return replace(blank, image_identifier=item.identifier, faces=faces, copy=name), item.copy
 
 
 def resolve_policy(options: ScreeningOptions, defaults: ScreeningDefaults) -> Policy:
