@@ -15,6 +15,8 @@ from facescreen.factory import Services
 from facescreen.main import create_app
 from tests.painted import PaintedBackend
 
+pytest.register_assert_rewrite("tests.at_rest", "tests.crash.callers")
+
 AppFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 

@@ -84,7 +84,7 @@ async def test_what_a_dead_process_announced_is_removed_and_a_living_one_keeps_i
     for file in (dead, removal):
         await store.put(file.name, b"x")
     async with database.write() as connection:
-        await files.intend(connection, [dead], owner="elsewhere:1:2.00")
+        await files.intend(connection, [dead], owner="1")
         await files.intend(connection, [removal], owner=None)
     async with keeper.writing({PHOTO: b"x"}):
         assert await keeper.recover() == 2

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
@@ -76,6 +77,8 @@ class Database:
                     yield connection
         except OperationalError as error:
             raise _translated(error) from error
+        except PoolTimeoutError as error:
+            raise _busy() from error
 
     async def require_head(self) -> None:
         """Refuse a schema that this code does not know.
@@ -141,7 +144,11 @@ def _current_revision(connection: Connection) -> str | None:
 def _translated(error: OperationalError) -> Exception:
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return DatabaseBusyError("the database is held by another process; try again shortly")
+        return _busy()
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}:
         return StorageFullError("the database cannot be written: the disk is full or read-only")
     return error
+
+
+def _busy() -> DatabaseBusyError:
+    return DatabaseBusyError("the database is held by another process; try again shortly")

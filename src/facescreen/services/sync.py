@@ -66,12 +66,12 @@ class FolderSyncService:
         async with self._database.read() as connection:
             stored = {f"{file.folder}/{file.file}": file for file in await blacklist.stored_files(connection)}
             announced = {intent.file.name for intent in await files.intents(connection)}
-        if stored and not found:
+        listed = set(found)
+        gone = [file for name, file in stored.items() if name not in listed and not (self._folder / name).exists()]
+        if gone and not found:
             raise FolderEmptyError(
                 "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
             )
-        listed = set(found)
-        gone = [file for name, file in stored.items() if name not in listed and not (self._folder / name).exists()]
         await self._withdraw(gone, report)
         changed = [stored[name] for name in found if name in stored and await self._has_changed(name, stored[name])]
         await self._withdraw(changed, report)
@@ -108,11 +108,13 @@ class FolderSyncService:
     async def _withdraw(self, gone: list[StoredFile], report: SyncReport) -> None:
         for file in gone:
             async with self._database.write() as connection:
-                await blacklist.delete_images(connection, file.entry_id, [file.reference_image_id])
                 entry = await blacklist.get_entry(connection, file.entry_id)
-                if entry is not None and not entry.images and not (self._folder / file.folder).exists():
-                    await screenings.withdraw_entry(connection, file.entry_id)
-                    await blacklist.delete_entry(connection, file.entry_id)
+                if entry is None or all(image.id != file.reference_image_id for image in entry.images):
+                    continue  # deleted meanwhile, and the entry perhaps kept on purpose
+                await blacklist.delete_images(connection, entry.id, [file.reference_image_id])
+                if len(entry.images) == 1 and not (self._folder / file.folder).exists():
+                    await screenings.withdraw_entry(connection, entry.id)
+                    await blacklist.delete_entry(connection, entry.id)
             report.withdrawn.append(f"{file.folder}/{file.file}")
         if gone:
             await self._database.truncate_wal()

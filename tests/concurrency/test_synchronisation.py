@@ -1,0 +1,52 @@
+"""The list changes while it is brought in line with its folder."""
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.db import blacklist
+from facescreen.db.blacklist import StoredFile
+from facescreen.images.folder_store import FolderStore
+from tests.api.test_blacklist import enroll
+from tests.painted import BLUE, RED, photo
+
+
+@pytest.fixture
+def ada_is_enrolled_meanwhile(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after the folder was listed."""
+    list_files = FolderStore.list
+
+    async def list_then_enroll(store: FolderStore) -> list[str]:
+        names = await list_files(store)
+        await enroll(client, "Ada", photo(RED))
+        return names
+
+    monkeypatch.setattr(FolderStore, "list", list_then_enroll)
+
+
+async def test_the_first_person_enrolled_meanwhile_is_no_missing_folder(
+    client: httpx.AsyncClient, ada_is_enrolled_meanwhile: None
+) -> None:
+    report = await client.post("/blacklist/sync")
+    assert report.status_code == 200, report.text
+    assert (report.json()["added"], report.json()["withdrawn"]) == ([], [])
+
+
+async def test_a_person_whose_only_photo_is_deleted_meanwhile_stays(
+    client: httpx.AsyncClient, ada_is_enrolled_meanwhile: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eve = await enroll(client, "Eve", photo(BLUE))
+    stored_files = blacklist.stored_files
+
+    async def read_then_delete(connection: AsyncConnection) -> list[StoredFile]:
+        rows = await stored_files(connection)
+        (ada,) = (row for row in rows if row.entry_id != eve["id"])
+        await client.delete(f"/blacklist/{ada.entry_id}/images/{ada.reference_image_id}")
+        return rows
+
+    monkeypatch.setattr(blacklist, "stored_files", read_then_delete)
+    assert (await client.post("/blacklist/sync")).json()["withdrawn"] == []
+    assert [(entry["name"], len(entry["images"])) for entry in (await client.get("/blacklist/")).json()] == [
+        ("Eve", 1),
+        ("Ada", 0),
+    ]

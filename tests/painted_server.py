@@ -1,0 +1,70 @@
+"""The service with the painted backend in a process of its own, on a loopback socket."""
+
+import multiprocessing
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+
+from facescreen.config import Settings
+from facescreen.main import create_app
+from tests.painted import PaintedBackend
+
+HANGING = 120.0
+"""Seconds after which an answer is given up: only what hangs takes so long."""
+
+# Servers are forked from a process that has imported all of this once, so that they start in a moment.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+
+class ServerProcess:
+    """A server that was begun, and a client of it below ``/api/v1``. Requests wait until it is ready.
+
+    Args:
+        around: a class or function of a module, put around the application in the server's process.
+    """
+
+    def __init__(self, settings: Settings, around: Callable[[ASGIApp], ASGIApp] | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+            host, port = listening.getsockname()
+            self._process = _processes.Process(target=_serve, args=(settings, listening, around), daemon=True)
+            self._process.start()
+        self.client = httpx.AsyncClient(
+            base_url=f"http://{host}:{port}/api/v1",
+            timeout=HANGING,
+            limits=httpx.Limits(max_connections=None),
+            trust_env=False,
+        )
+
+    async def started(self) -> None:
+        (await self.client.get("/")).raise_for_status()
+
+    def kill(self) -> None:
+        """Kill -9, and wait until it is gone."""
+        self._process.kill()
+        self._process.join()
+
+    async def aclose(self) -> None:
+        self.kill()
+        await self.client.aclose()
+
+
+@asynccontextmanager
+async def server_process(settings: Settings) -> AsyncIterator[ServerProcess]:
+    """A server that is ready; it is killed in the end."""
+    server = ServerProcess(settings)
+    try:
+        await server.started()
+        yield server
+    finally:
+        await server.aclose()
+
+
+def _serve(settings: Settings, listening: socket.socket, around: Callable[[ASGIApp], ASGIApp] | None) -> None:
+    app: ASGIApp = create_app(settings, PaintedBackend())
+    config = uvicorn.Config(around(app) if around else app, access_log=False, log_level="warning")
+    uvicorn.Server(config).run(sockets=[listening])
