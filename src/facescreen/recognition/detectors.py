@@ -152,11 +152,16 @@ def _client(name: DetectorName, weights: WeightStore) -> _Client:
 
 def _mtcnn(paths: list[str]) -> _Find:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from mtcnn import MTCNN  # noqa: PLC0415  # loads TensorFlow
+    import tensorflow as tf  # noqa: PLC0415
+    from mtcnn import MTCNN  # noqa: PLC0415
     from mtcnn.stages import StageONet, StagePNet, StageRNet  # noqa: PLC0415
 
     # MTCNN() would look for its weights, which are pickles, in the working directory first.
     stages = [stage(weights=path) for stage, path in zip((StagePNet, StageRNet, StageONet), paths, strict=True)]
+    for stage in stages:
+        # Called eagerly, as mtcnn does, they spend half of their time in Python; as graphs they give the same numbers.
+        shape = tf.TensorSpec([None, None, None, 3], tf.float32)
+        stage._model = tf.function(stage.model, input_signature=[shape])  # noqa: SLF001
     model = MTCNN(stages=stages)
 
     def find(image: Pixels) -> Iterator[_Found]:
