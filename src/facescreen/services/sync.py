@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +73,8 @@ class FolderSyncService:
                 "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
             )
         await self._withdraw(gone, report)
-        changed = [stored[name] for name in found if name in stored and await self._has_changed(name, stored[name])]
+        touched = await asyncio.to_thread(self._touched_since, [stored[name] for name in found if name in stored])
+        changed = [file for file in touched if await self._is_another(file)]
         await self._withdraw(changed, report)
         fresh = {f"{file.folder}/{file.file}" for file in changed}
         new = [name for name in found if name in fresh or (name not in stored and name not in announced)]
@@ -119,13 +120,18 @@ class FolderSyncService:
         if gone:
             await self._database.truncate_wal()
 
-    async def _has_changed(self, name: str, stored: StoredFile) -> bool:
-        """Whether the file is another than the one enrolled; its hash is only taken if it was touched since."""
+    def _touched_since(self, enrolled: list[StoredFile]) -> list[StoredFile]:
+        """The files that may be others than those enrolled: whoever replaces a file cannot set back its change time."""
+        touched = []
+        for file in enrolled:
+            with suppress(FileNotFoundError):
+                if (self._folder / file.folder / file.file).stat().st_ctime > file.created_at.timestamp():
+                    touched.append(file)
+        return touched
+
+    async def _is_another(self, file: StoredFile) -> bool:
         try:
-            touched = (await asyncio.to_thread((self._folder / name).stat)).st_ctime
-            if touched <= stored.created_at.timestamp():
-                return False
-            return hashlib.sha256(await self._store.get(name)).hexdigest() != stored.sha256
+            return hashlib.sha256(await self._store.get(f"{file.folder}/{file.file}")).hexdigest() != file.sha256
         except FileNotFoundError:
             return False
 
