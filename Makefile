@@ -1,6 +1,5 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_FLAGS ?=
-LFW ?= ../shared/faces/lfw
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,8 +30,8 @@ check: $(DEV)  ## format, lint, types, layers, and migrations against the schema
 	scratch=$$(mktemp -d) && trap 'rm -r "$$scratch"' EXIT && \
 	export DATABASE_URL="sqlite+aiosqlite:///$$scratch/check.db" && $(BIN)/alembic upgrade head && $(BIN)/alembic check
 
-bench: $(DEV)  ## accuracy on Labeled Faces in the Wild; LFW=folder holds images/ and pairs.csv
-	$(BIN)/python bench/lfw.py $(LFW)/images $(LFW)/pairs.csv
+bench: $(DEV)  ## speed and memory against DeepFace and the bare models, printed and as JSON
+	$(BIN)/python -m bench
 
 lock: $(DEV)  ## compile the .in files; UV_FLAGS=--upgrade takes the newest versions
 	$(COMPILE) requirements.in -o requirements.txt
