@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from facescreen.config import DetectorName, Settings
+from facescreen.db import connection
 from facescreen.db.connection import Database
 from facescreen.domain.faces import Face, Pixels
 from facescreen.errors import DatabaseBusyError
@@ -74,10 +75,33 @@ async def test_more_transactions_than_connections_are_busy_and_no_error(
 ) -> None:
     database = Database(settings.database_url)
     monkeypatch.setattr(database._engine.pool, "_timeout", 0.1)
+
+    async def use_all(stack: AsyncExitStack) -> None:
+        while True:
+            await stack.enter_async_context(database.read())
+
     async with AsyncExitStack() as stack:
         with pytest.raises(DatabaseBusyError):
-            while True:
-                await stack.enter_async_context(database.read())
+            await use_all(stack)
     async with database.read():
         pass
+    await database.aclose()
+
+
+async def test_writes_of_one_process_take_turns(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(settings.database_url)
+    order: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.write():
+            order.append(number)
+
+    await asyncio.gather(*map(write, range(50)))
+    assert order == list(range(50))
+
+    monkeypatch.setattr(connection, "_TURN_SECONDS", 0.1)
+    async with database.write():
+        with pytest.raises(DatabaseBusyError):
+            await write(50)
+    await write(51)
     await database.aclose()

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
 
 BUSY_TIMEOUT_SECONDS = 5.0
+_TURN_SECONDS = 30.0
+"""How long a write waits for earlier ones of this process: as long as SQLAlchemy's pool lets wait for a connection."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _PRAGMAS = {
@@ -47,6 +49,7 @@ class Database:
             raise StartupError("DATABASE_URL: must be sqlite+aiosqlite:///<file>")
         self.path = Path(self._url.database)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._turn = asyncio.Lock()
         self._engine = create_async_engine(self._url, pool_size=8, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(self._engine.sync_engine, "connect", _on_connect)
         event.listen(self._engine.sync_engine, "begin", _on_begin)
@@ -65,8 +68,17 @@ class Database:
             DatabaseBusyError: another process kept the lock for longer than the busy timeout.
             StorageFullError: the disk is full or read-only; nothing was written.
         """
-        async with self._transaction(immediate=True) as connection:
-            yield connection
+        # SQLite lets any waiter go first, and one that is unlucky for five seconds is refused; a lock of ours is fair.
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            async with self._transaction(immediate=True) as connection:
+                yield connection
+        finally:
+            self._turn.release()
 
     @asynccontextmanager
     async def _transaction(self, *, immediate: bool) -> AsyncIterator[AsyncConnection]:
