@@ -92,6 +92,26 @@ async def test_a_full_database_refuses_writes_and_goes_on_reading(database: Data
     assert await entries(database) == 1
 
 
+async def test_nothing_deleted_stays_readable_in_any_file(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(settings.database_url.removeprefix("sqlite+aiosqlite:///")).parent
+
+    def readable() -> bool:
+        return any(b"Zebedee" in file.read_bytes() for file in folder.iterdir())
+
+    async with database.write() as transaction:
+        entry_id = await blacklist.insert_entry(transaction, name="Zebedee", reason="", folder="z")
+    assert readable()
+    async with database.write() as transaction:
+        await blacklist.delete_entry(transaction, entry_id)
+    await database.truncate_wal()
+    assert not readable()
+    assert not caplog.records
+    async with database.write() as transaction:
+        assert (await transaction.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+
+
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///:memory:", "postgresql+asyncpg://localhost/x"])
 def test_a_database_that_cannot_be_durable_is_refused(url: str) -> None:
     with pytest.raises(StartupError, match="DATABASE_URL"):

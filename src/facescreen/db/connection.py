@@ -1,6 +1,7 @@
 """Engine, transactions and what every SQLite connection must be."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
+
+logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_SECONDS = 5.0
 _TURN_SECONDS = 30.0
@@ -115,12 +118,13 @@ class Database:
         await asyncio.to_thread(command.upgrade, self._alembic(), "head")
 
     async def truncate_wal(self) -> None:
-        """Move the write-ahead log into the database and empty it, so that nothing deleted stays readable there."""
+        """Move the write-ahead log into the database and empty it, so that nothing deleted stays readable there.
+
+        Waits for readers as long as for a lock; one that takes longer leaves it to the next truncation.
+        """
         async with self._engine.connect() as connection:
-            # A checkpoint cannot run inside of the transaction that SQLAlchemy would begin.
-            await (await connection.execution_options(isolation_level="AUTOCOMMIT")).exec_driver_sql(
-                "PRAGMA wal_checkpoint(TRUNCATE)"
-            )
+            if not await connection.run_sync(_truncate_wal):
+                logger.warning("wal_not_truncated")
 
     async def aclose(self) -> None:
         await self._engine.dispose()
@@ -147,6 +151,15 @@ def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBA
 def _on_begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _truncate_wal(connection: Connection) -> bool:
+    # Past SQLAlchemy, which would begin a transaction first.
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (busy, *_), *_ = cursor.fetchall()
+    cursor.close()
+    return not busy
 
 
 def _current_revision(connection: Connection) -> str | None:
