@@ -1,5 +1,7 @@
 """The list changes while it is brought in line with its folder."""
 
+import asyncio
+
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,17 +38,26 @@ async def test_a_person_whose_only_photo_is_deleted_meanwhile_stays(
     client: httpx.AsyncClient, ada_is_enrolled_meanwhile: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eve = await enroll(client, "Eve", photo(BLUE))
-    stored_files = blacklist.stored_files
+    stored_files, delete_file = blacklist.stored_files, FolderStore.delete
+    is_deleted = asyncio.Event()
+    deletions: list[asyncio.Task[httpx.Response]] = []
+
+    async def delete_and_tell(store: FolderStore, name: str) -> None:
+        await delete_file(store, name)
+        is_deleted.set()
 
     async def read_then_delete(connection: AsyncConnection) -> list[StoredFile]:
         rows = await stored_files(connection)
         (ada,) = (row for row in rows if row.entry_id != eve["id"])
-        await client.delete(f"/blacklist/{ada.entry_id}/images/{ada.reference_image_id}")
+        # Not awaited: in the end a deletion waits until whoever could still read what was deleted is done.
+        path = f"/blacklist/{ada.entry_id}/images/{ada.reference_image_id}"
+        deletions.append(asyncio.create_task(client.delete(path)))
+        await is_deleted.wait()
         return rows
 
+    monkeypatch.setattr(FolderStore, "delete", delete_and_tell)
     monkeypatch.setattr(blacklist, "stored_files", read_then_delete)
     assert (await client.post("/blacklist/sync")).json()["withdrawn"] == []
-    assert [(entry["name"], len(entry["images"])) for entry in (await client.get("/blacklist/")).json()] == [
-        ("Eve", 1),
-        ("Ada", 0),
-    ]
+    assert (await deletions[0]).status_code == 200
+    entries = (await client.get("/blacklist/")).json()
+    assert [(entry["name"], len(entry["images"])) for entry in entries] == [("Eve", 1), ("Ada", 0)]

@@ -98,5 +98,10 @@ class ReindexService:
         return ReindexReport(len(images) - len(unreadable), tuple(unreadable))
 
     async def _missing(self, model: ModelName) -> int:
+        """How many photos lack an embedding, without those that were found unreadable."""
         state = await self._replica.catch_up(model)
-        return max(0, state.missing - len(self._unreadable[model]))
+        if state.missing == 0 or not self._unreadable[model]:
+            return state.missing
+        async with self._database.read() as connection:
+            images = await blacklist.images_without_embedding(connection, self._backend.space(model))
+        return sum(image.id not in self._unreadable[model] for image in images)
