@@ -98,6 +98,7 @@ async def test_a_photo_dropped_beside_uploaded_ones_joins_that_entry(
 
 async def test_deleting_an_entry_removes_its_folder(client: httpx.AsyncClient, settings: Settings) -> None:
     drop(settings, "person_A/a.png", photo(RED))
+    drop(settings, "person_A/group.png", photo(RED, GREEN))
     await sync(client)
     (record,) = (await client.get("/blacklist/")).json()
     await client.delete(f"/blacklist/{record['id']}/")

@@ -38,6 +38,9 @@ async def test_what_is_put_can_be_got_and_listed(store: ImageStore) -> None:
     for name in names:
         await store.put(name, name.encode())
     assert await store.list() == sorted(names)
+    for folder in {name.partition("/")[0] for name in names if "/" in name}:
+        assert await store.list(folder) == sorted(name for name in names if name.startswith(f"{folder}/"))
+    assert await store.list("nothing-here") == []
     assert [await store.get(name) for name in names] == [name.encode() for name in names]
 
 

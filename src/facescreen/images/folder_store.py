@@ -42,8 +42,9 @@ class FolderStore:
     async def delete(self, name: str) -> None:
         await asyncio.to_thread(self._delete, self._root.joinpath(*name_parts(name)))
 
-    async def list(self) -> list[str]:
-        return await asyncio.to_thread(lambda: sorted(self._names()))
+    async def list(self, folder: str | None = None) -> list[str]:
+        top = self._root if folder is None else self._root.joinpath(*name_parts(folder))
+        return await asyncio.to_thread(lambda: sorted(self._names(top)))
 
     def _put(self, path: Path, data: bytes) -> None:
         with _medium_faults_translated():
@@ -92,8 +93,8 @@ class FolderStore:
                 return
             folder = folder.parent
 
-    def _names(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self._root):
+    def _names(self, top: Path) -> Iterator[str]:
+        for folder, folders, files in os.walk(top):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 path = Path(folder, name)

@@ -37,8 +37,8 @@ class ImageStore(Protocol):
         """
         ...
 
-    async def list(self) -> list[str]:
-        """The names of all images, sorted."""
+    async def list(self, folder: str | None = None) -> list[str]:
+        """The names of all images, or of those in and below a folder, sorted."""
         ...
 
 

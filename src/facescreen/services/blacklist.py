@@ -117,10 +117,12 @@ class BlacklistService:
             return await _entry(connection, entry_id)
 
     async def delete(self, entry_id: int) -> Entry:
-        """The entry that was; its photos, embeddings and matches are gone when this returns."""
+        """The entry that was; its folder, embeddings and matches are gone when this returns."""
+        # Photos that were dropped into the folder and not enrolled would be enrolled as somebody new one day.
+        dropped = await self._stored.within(StoreName.BLACKLIST, (await self.get(entry_id)).folder)
         async with self._database.write() as connection:
             entry = await _entry(connection, entry_id)
-            names = [_file(image) for image in entry.images]
+            names = list({*dropped, *map(_file, entry.images)})
             await screenings.withdraw_entry(connection, entry_id)
             await blacklist.delete_entry(connection, entry_id)
             await files.intend(connection, names, owner=None)

@@ -45,6 +45,10 @@ class StoredFiles:
         """
         return await self._stores[file.store].get(file.name)
 
+    async def within(self, store: StoreName, folder: str) -> list[FileName]:
+        """Every file in and below a folder of a store, named by a row or not."""
+        return [FileName(store, name) for name in await self._stores[store].list(folder)]
+
     @asynccontextmanager
     async def writing(self, contents: Mapping[FileName, bytes]) -> AsyncIterator[None]:
         """Write files for rows that the block commits; the block settles them in its transaction.
