@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock' $(UV_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench lock clean
+.PHONY: help serve test check bench torture lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ check: $(DEV)  ## format, lint, types, layers, and migrations against the schema
 
 bench: $(DEV)  ## speed and memory against DeepFace and the bare models, printed and as JSON
 	$(BIN)/python -m bench
+
+torture: $(DEV)  ## kill the service two hundred times, and once at every step, and look for what is lost
+	CRASH_ROUNDS=200 $(BIN)/pytest tests/crash
 
 lock: $(DEV)  ## compile the .in files; UV_FLAGS=--upgrade takes the newest versions
 	$(COMPILE) requirements.in -o requirements.txt
