@@ -200,15 +200,15 @@ def list_weights() -> None:
     from facescreen.recognition.weights import WeightStore
 
     store = WeightStore(_settings().deepface_home)
-    table = Table("kind", "name", "state", "licence")
+    table = Table("kind", "name", "here", "brought by", "licence")
     for kind, specs in (("detector", DETECTORS), ("model", MODELS)):
         for spec in specs.values():
             try:
                 store.require(spec)
-                state = "here"
+                table.add_row(kind, spec.name, "yes", "", spec.licence)
             except NotReadyError as error:
-                state = str(error)
-            table.add_row(kind, spec.name, state, spec.licence)
+                _, _, command = str(error).partition(": ")
+                table.add_row(kind, spec.name, "no", command, spec.licence)
     Console().print(table)
 
 
