@@ -40,12 +40,12 @@ async def fetcher() -> AsyncIterator[Fetcher]:
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with ``face.jpg``, in the working directory."""
-    folder = tmp_path / "work" / "samples"
+    folder = tmp_path / "elsewhere" / "samples"
     folder.mkdir(parents=True)
     (folder / "face.jpg").write_bytes(JPEG)
     (folder / "noending").write_bytes(JPEG)
-    (tmp_path / "work" / "outside.jpg").write_bytes(b"outside")
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "elsewhere" / "outside.jpg").write_bytes(b"outside")
+    monkeypatch.chdir(tmp_path / "elsewhere")
     return folder
 
 
@@ -148,8 +148,8 @@ class TestPaths:
             assert (await sources.read(text)).data == JPEG
 
     async def test_a_root_beside_the_working_directory(self, samples: Path, fetcher: Fetcher) -> None:
-        sources = ImageSources(roots=[Path("../work/samples")], fetcher=fetcher, max_bytes=MAX_BYTES)
-        assert (await sources.read("../work/samples/face.jpg")).data == JPEG
+        sources = ImageSources(roots=[Path("../elsewhere/samples")], fetcher=fetcher, max_bytes=MAX_BYTES)
+        assert (await sources.read("../elsewhere/samples/face.jpg")).data == JPEG
 
     async def test_every_refusal_reads_the_same(self, sources: ImageSources, samples: Path) -> None:
         os.mkfifo(samples / "fifo.jpg")
