@@ -6,8 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facescreen.config import Settings
 from facescreen.db.connection import Database
+from tests.painted import Colour
 
 
 def check_disk(settings: Settings) -> dict[str, bytes]:
@@ -31,6 +34,12 @@ def check_disk(settings: Settings) -> dict[str, bytes]:
     assert sorted(photos) == sorted((name, hashlib.sha256(data).hexdigest()) for name, data in references.items())
     assert sorted(copies) == sorted((name,) for name in _files(settings.processed_images_output_dir))
     return {f"blacklist_db/{name}": data for name, data in references.items()}
+
+
+def is_readable(settings: Settings, colour: Colour) -> bool:
+    """Whether the embedding of a painted photo is anywhere in the files of the database."""
+    vector = (np.array(colour) / 255 - 0.5).astype("<f4").tobytes()
+    return any(vector in file.read_bytes() for file in Database(settings.database_url).path.parent.iterdir())
 
 
 def _files(folder: Path) -> dict[str, bytes]:

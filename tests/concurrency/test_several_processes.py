@@ -10,7 +10,7 @@ import pytest
 
 from facescreen.config import Settings
 from tests.api.test_blacklist import enroll, files, upload
-from tests.at_rest import check_disk
+from tests.at_rest import check_disk, is_readable
 from tests.painted import BLUE, RED, Colour, inline, photo
 from tests.painted_server import server_process
 
@@ -109,6 +109,20 @@ async def test_conflicting_changes_of_one_entry_leave_nothing_half_done(
     assert files(settings.blacklist_db_path) == []
     stored = (await three.get("/processed-images/", params={"limit": 1000, "matched_only": True})).json()
     assert stored["total_items"] == 0
+
+
+async def test_a_deleted_embedding_is_readable_nowhere_whoever_else_writes(
+    clients: list[httpx.AsyncClient], settings: Settings
+) -> None:
+    async def act(actor: int) -> None:
+        for number in range(8):
+            client, colour = clients[(actor + number) % len(clients)], (200, 10 * actor, 10 * number)
+            record = await enroll(client, "Ada", photo(colour))
+            assert is_readable(settings, colour)
+            assert (await client.delete(f"/blacklist/{record['id']}/")).status_code == 200
+            assert not is_readable(settings, colour)
+
+    await asyncio.gather(*map(act, range(6)))
 
 
 async def test_synchronisations_wait_for_each_other(clients: list[httpx.AsyncClient]) -> None:

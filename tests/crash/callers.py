@@ -107,6 +107,11 @@ class Caller:
     def is_deleting(self) -> bool:
         return None in (*self.people.attempted.values(), *self.results.attempted.values())
 
+    @property
+    def gone(self) -> set[Colour]:
+        """What was touched and is not there."""
+        return self.touched.difference(*(person.photos for person in self.people.known.values()))
+
     async def work(self, client: httpx.AsyncClient, over: asyncio.Event) -> None:
         """Until it is over or the server is gone."""
         while not over.is_set() and await self.attempt(self._next(), client):

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from facescreen.config import Settings
-from tests.at_rest import check_disk
+from tests.at_rest import check_disk, is_readable
 from tests.crash.callers import Action, Caller, all_colours, check_answers
 from tests.crash.mortal import HEADER, Mortal
 from tests.painted_server import ServerProcess
@@ -57,6 +57,7 @@ async def test_kill_at_any_moment(settings: Settings, *, beside: bool) -> None:
             await check_answers(server.client, callers, files)
             if survivor:
                 await check_answers(survivor.client, callers, files)
+            assert not [colour for caller in callers for colour in caller.gone if is_readable(settings, colour)]
 
 
 ACTIONS = (
@@ -85,6 +86,7 @@ async def test_kill_at_every_step(settings: Settings, action: Action) -> None:
             server.kill()
             server = await _take_over(settings, random, stack)
             await check_answers(server.client, [caller], check_disk(settings))
+            assert not [colour for colour in caller.gone if is_readable(settings, colour)]
             steps += STRIDE
 
 

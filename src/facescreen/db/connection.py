@@ -71,6 +71,11 @@ class Database:
             DatabaseBusyError: another process kept the lock for longer than the busy timeout.
             StorageFullError: the disk is full or read-only; nothing was written.
         """
+        async with self._in_turn(), self._transaction(immediate=True) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
         # SQLite lets any waiter go first, and one that is unlucky for five seconds is refused; a lock of ours is fair.
         try:
             async with asyncio.timeout(_TURN_SECONDS):
@@ -78,8 +83,7 @@ class Database:
         except TimeoutError:
             raise _busy() from None
         try:
-            async with self._transaction(immediate=True) as connection:
-                yield connection
+            yield
         finally:
             self._turn.release()
 
@@ -120,11 +124,21 @@ class Database:
     async def truncate_wal(self) -> None:
         """Move the write-ahead log into the database and empty it, so that nothing deleted stays readable there.
 
-        Waits for readers as long as for a lock; one that takes longer leaves it to the next truncation.
+        Waits for readers as long as for a lock; one that takes longer, or a full disk, leaves it to the next time.
         """
-        async with self._engine.connect() as connection:
-            if not await connection.run_sync(_truncate_wal):
-                logger.warning("wal_not_truncated")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + BUSY_TIMEOUT_SECONDS
+        async with self._in_turn(), self._engine.connect() as connection:
+            try:
+                is_empty = await connection.run_sync(_truncate_wal)
+                # Processes that truncate do not wait for each other: the second is refused at once.
+                while not is_empty and loop.time() < deadline:
+                    await asyncio.sleep(0.01)
+                    is_empty = await connection.run_sync(_truncate_wal)
+            except sqlite3.OperationalError:  # the disk is full or read-only
+                is_empty = False
+        if not is_empty:
+            logger.warning("wal_not_truncated")
 
     async def aclose(self) -> None:
         await self._engine.dispose()

@@ -88,6 +88,8 @@ class StoredFiles:
         leftovers = [intent.file for intent in await self._intents() if intent.owner in gone]
         if leftovers:
             await self.remove(leftovers)
+        # A deletion that was killed after its commit left what it deleted readable in the log.
+        await self._database.truncate_wal()
         return len(leftovers)
 
     async def _intents(self) -> list[Intent]:
