@@ -3,7 +3,8 @@
 Callers enroll, screen and delete, and write down what they attempt and what they are told. Their server is killed,
 another takes over, and what it answers, its files and its database are held against the callers' ledgers.
 
-``CRASH_ROUNDS=200 pytest tests/crash`` kills so often; ``CRASH_SEED=<number>`` repeats what a failure's output names.
+``CRASH_ROUNDS=200 pytest tests/crash`` kills so often at random, and at every single step instead of every third.
+``CRASH_SEED=<number>`` repeats what a failure's output names, as far as time lets it.
 """
 
 import asyncio
@@ -30,7 +31,6 @@ LONGEST_ROUND = 0.7
 STEPS_TO_START = 16
 """About, where something is to be recovered."""
 STRIDE = 1 if ROUNDS >= 100 else 3
-"""In a short run, one step of three is enough."""
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another process"])
