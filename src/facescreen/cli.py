@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from facescreen import __version__
+from facescreen.errors import FacescreenError
 
 # Everything heavy is imported inside of the command that needs it: `facescreen --help` must answer at once.
 if TYPE_CHECKING:
@@ -23,24 +24,29 @@ P = ParamSpec("P")
 _IMAGES_AT_ONCE = 8
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Turns our own errors, of whichever command, into one line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FacescreenError as error:
+            click.echo(f"facescreen: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Face recognition and blacklist screening. Settings come from the environment or from .env."""
 
 
 def _command(function: Callable[P, Coroutine[Any, Any, None]]) -> click.Command:
-    """A command that runs a coroutine and turns our own errors into one line and exit status 2."""
+    """A command that runs a coroutine."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from facescreen.errors import FacescreenError
-
-        try:
-            asyncio.run(function(*args, **kwargs))
-        except FacescreenError as error:
-            click.echo(f"facescreen: {error}", err=True)
-            sys.exit(2)
+        asyncio.run(function(*args, **kwargs))
 
     return cli.command()(run)
 
@@ -84,7 +90,6 @@ def serve() -> None:
 
     from facescreen.config import load_settings
     from facescreen.db.connection import Database
-    from facescreen.errors import StartupError
     from facescreen.logs import configure_logs
 
     async def check(settings: "Settings") -> None:
@@ -92,12 +97,8 @@ def serve() -> None:
         await database.require_head()
         await database.aclose()
 
-    try:
-        settings = load_settings()
-        asyncio.run(check(settings))
-    except StartupError as error:
-        click.echo(f"facescreen: {error}", err=True)
-        sys.exit(2)
+    settings = load_settings()
+    asyncio.run(check(settings))
     configure_logs(settings.log_level)
     uvicorn.run(
         "facescreen.main:app",
@@ -195,7 +196,6 @@ def list_weights() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from facescreen.errors import NotReadyError
     from facescreen.recognition.catalog import DETECTORS, MODELS
     from facescreen.recognition.weights import WeightStore
 
@@ -203,12 +203,8 @@ def list_weights() -> None:
     table = Table("kind", "name", "here", "brought by", "licence")
     for kind, specs in (("detector", DETECTORS), ("model", MODELS)):
         for spec in specs.values():
-            try:
-                store.require(spec)
-                table.add_row(kind, spec.name, "yes", "", spec.licence)
-            except NotReadyError as error:
-                _, _, command = str(error).partition(": ")
-                table.add_row(kind, spec.name, "no", command, spec.licence)
+            _, _, command = (store.missing(spec) or "").partition(": ")
+            table.add_row(kind, spec.name, "no" if command else "yes", command, spec.licence)
     Console().print(table)
 
 
@@ -216,7 +212,6 @@ def list_weights() -> None:
 @click.argument("names", nargs=-1, required=True)
 def pull_weights(names: tuple[str, ...]) -> None:
     """Download the weights of detectors or models and verify their checksums."""
-    from facescreen.errors import FacescreenError
     from facescreen.recognition.weights import WeightStore
 
     store = WeightStore(_settings().deepface_home)
@@ -228,18 +223,14 @@ def pull_weights(names: tuple[str, ...]) -> None:
         except KeyError:
             click.echo(f"facescreen: no detector or model is named {name}; see: facescreen weights list", err=True)
             sys.exit(2)
-        except FacescreenError as error:
-            click.echo(f"facescreen: {error}", err=True)
-            sys.exit(2)
 
 
 @cli.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
-    from facescreen.config import Settings
     from facescreen.main import create_app
 
-    click.echo(json.dumps(create_app(Settings()).openapi(), indent=2))
+    click.echo(json.dumps(create_app(_settings()).openapi(), indent=2))
 
 
 @_command
@@ -251,11 +242,12 @@ async def config() -> None:
 
 
 def _image_files(path: Path) -> Iterator[Path]:
+    from facescreen.images.store import IMAGE_SUFFIXES
+
     if path.is_file():
         yield path
         return
-    suffixes = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
-    yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
 
 
 def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:

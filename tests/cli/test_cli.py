@@ -72,6 +72,14 @@ def test_a_wrong_setting_stops_with_one_line(tmp_path: Path) -> None:
         assert name in done.stderr
 
 
+@pytest.mark.parametrize("command", [["weights", "list"], ["openapi"], ["config"], ["screen", "."]], ids=" ".join)
+def test_every_command_refuses_a_wrong_setting_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    done = facescreen(tmp_path, *command, PORT="70000")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "PORT" in done.stderr
+
+
 def test_serve_without_a_schema_names_the_command(tmp_path: Path) -> None:
     done = facescreen(tmp_path, "serve")
     assert done.returncode == 2

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and mtcnn's ow
 @pytest.fixture(scope="module", params=RUNS_HERE)
 def name(request: pytest.FixtureRequest, store: WeightStore) -> DetectorName:
     chosen: DetectorName = request.param
-    if not store.available(DETECTORS[chosen]):
+    if store.missing(DETECTORS[chosen]):
         pytest.skip(f"the weights of {chosen} are not on this machine")
     return chosen
 

@@ -168,7 +168,7 @@ assert not {"tensorflow", "keras", "torch", "face_recognition_models"} & set(sys
 def test_tensorflow_loads_only_for_what_needs_it(store: WeightStore) -> None:
     from facescreen.recognition.catalog import DETECTORS
 
-    names = [name for name in ("opencv", "dlib", "yunet") if store.available(DETECTORS[name])]
+    names = [name for name in ("opencv", "dlib", "yunet") if not store.missing(DETECTORS[name])]
     subprocess.run(
         [sys.executable, "-c", PROGRAM, str(store._home), *names], check=True, capture_output=True, timeout=60
     )

@@ -74,10 +74,10 @@ def test_a_pull_is_recorded_and_verified_from_then_on(
     monkeypatch: pytest.MonkeyPatch, store: WeightStore, folder: Path, server: str
 ) -> None:
     spec = publish(monkeypatch, WeightFile("a.bin", (f"{server}/plain",)))
-    assert not store.available(spec)
+    assert store.missing(spec)
     seen: list[tuple[str, int, int | None]] = []
     assert store.pull("yunet", lambda *step: seen.append(step)) == [folder / "a.bin"]
-    assert store.available(spec)
+    assert store.missing(spec) is None
     assert seen[-1] == ("a.bin", len(CONTENT), len(CONTENT))
     assert (folder / CHECKSUMS).read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  a.bin\n"
     assert store.require(spec)[0].read_bytes() == CONTENT
@@ -138,7 +138,7 @@ def test_a_missing_package_is_named_as_pip_knows_it(store: WeightStore) -> None:
 
 def test_the_default_needs_no_download(store: WeightStore) -> None:
     for spec in (DETECTORS["mtcnn"], MODELS["Dlib"]):
-        assert store.available(spec)
+        assert store.missing(spec) is None
         assert all(path.is_file() for path in store.require(spec))
     assert "face_recognition_models" not in sys.modules
 

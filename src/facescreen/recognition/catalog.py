@@ -56,7 +56,6 @@ class DetectorSpec:
 
     Attributes:
         licence: of the weights.
-        tensorflow: whether loading it loads TensorFlow.
     """
 
     name: DetectorName
@@ -64,7 +63,6 @@ class DetectorSpec:
     licence: str
     packages: tuple[Package, ...]
     files: tuple[WeightFile, ...] = ()
-    tensorflow: bool = False
 
 
 class Crop(StrEnum):
@@ -266,7 +264,6 @@ _DETECTORS: tuple[DetectorSpec, ...] = (
         "MIT",
         (Package("mtcnn", "mtcnn==1.0.0"), Package("tensorflow", "tensorflow")),
         _MTCNN_FILES,
-        tensorflow=True,
     ),
     DetectorSpec("yunet", LandmarkSet.FIVE, "MIT", (_DEEPFACE, _OPENCV), (_YUNET_FILE,)),
     DetectorSpec(

@@ -42,10 +42,6 @@ class WeightStore:
         self._home = deepface_home.absolute()
         self._folder = self._home / ".deepface" / "weights"
 
-    def available(self, spec: DetectorSpec | ModelSpec) -> bool:
-        """Whether packages and files are there. Contents are checked by :meth:`require`."""
-        return not _missing_packages(spec) and all(self._places(file) for file in spec.files)
-
     def require(self, spec: DetectorSpec | ModelSpec) -> list[Path]:
         """The files of a detector or model, in the catalogue's order, with their checksums verified.
 
@@ -56,6 +52,14 @@ class WeightStore:
         if missing := _missing_packages(spec):
             raise PackageMissingError(f"{spec.name} needs packages that are missing: pip install {' '.join(missing)}")
         return [self._verified(spec.name, file) for file in spec.files]
+
+    def missing(self, spec: DetectorSpec | ModelSpec) -> str | None:
+        """What :meth:`require` complains about, and after a colon the command that brings it; ``None`` if nothing."""
+        try:
+            self.require(spec)
+        except NotReadyError as error:
+            return str(error)
+        return None
 
     def pull(self, name: str, progress: Progress | None = None) -> list[Path]:
         """Download what a detector or model lacks or has damaged, and return all its files.

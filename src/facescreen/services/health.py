@@ -9,7 +9,6 @@ from facescreen.db import blacklist
 from facescreen.db.connection import Database
 from facescreen.domain.distances import Metric
 from facescreen.domain.screening import Policy
-from facescreen.errors import NotReadyError
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, default_threshold
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.screening import ScreeningDefaults, ScreeningOptions, resolve_policy
@@ -76,18 +75,11 @@ class HealthService:
     def installed(self) -> Installed:
         """Every detector and model with what is missing to use it; this looks at files."""
         return Installed(
-            [(spec, self._missing(spec)) for spec in DETECTORS.values()],
+            [(spec, self._weights.missing(spec)) for spec in DETECTORS.values()],
             [
                 InstalledModel(
-                    spec, {metric: default_threshold(name, metric) for metric in Metric}, self._missing(spec)
+                    spec, {metric: default_threshold(name, metric) for metric in Metric}, self._weights.missing(spec)
                 )
                 for name, spec in MODELS.items()
             ],
         )
-
-    def _missing(self, spec: DetectorSpec | ModelSpec) -> str | None:
-        try:
-            self._weights.require(spec)
-        except NotReadyError as error:
-            return str(error)
-        return None
