@@ -95,15 +95,15 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._refusal = from_error(BodyTooLargeError(f"the request body is larger than {max_bytes} bytes"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        refusal = from_error(BodyTooLargeError(f"the request body is larger than {self._max_bytes} bytes"))
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await refusal(scope, receive, send)
+            await self._refusal(scope, receive, send)
             return
         seen = 0
         answered = False
@@ -129,7 +129,7 @@ class BodyLimit:
             if answered:
                 raise
         if seen > self._max_bytes and not answered:
-            await refusal(scope, receive, send)
+            await self._refusal(scope, receive, send)
 
 
 class EitherSlash:

@@ -20,6 +20,9 @@ _VECTOR = np.dtype("<f4")
 _CHUNK = 500
 """Ids in one statement, below SQLite's limit on bound values."""
 
+_IMAGES = select(reference_images, entries.c.folder).join(entries)
+"""What :func:`_image` reads."""
+
 
 class PhotoFile(NamedTuple):
     """A stored photo: its name in the entry's folder, and the SHA-256 of its bytes in hex."""
@@ -157,11 +160,8 @@ async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[in
     found = {}
     wanted = sorted(set(ids))
     for start in range(0, len(wanted), _CHUNK):
-        rows = await connection.execute(
-            select(reference_images, entries.c.folder)
-            .join(entries)
-            .where(reference_images.c.id.in_(wanted[start : start + _CHUNK]))
-        )
+        chunk = reference_images.c.id.in_(wanted[start : start + _CHUNK])
+        rows = await connection.execute(_IMAGES.where(chunk))
         images = [_image(row) for row in rows.mappings()]
         owners = await _bare_entries(connection, {image.entry_id for image in images})
         found.update({image.id: (owners[image.entry_id], image) for image in images})
@@ -233,10 +233,7 @@ async def images_without_embedding(connection: AsyncConnection, space: str) -> l
     """Reference images that have no embedding in the space yet, oldest first."""
     embedded = and_(embeddings.c.reference_image_id == reference_images.c.id, embeddings.c.space == space)
     rows = await connection.execute(
-        select(reference_images, entries.c.folder)
-        .select_from(reference_images.join(entries).outerjoin(embeddings, embedded))
-        .where(embeddings.c.space.is_(None))
-        .order_by(reference_images.c.id)
+        _IMAGES.outerjoin(embeddings, embedded).where(embeddings.c.space.is_(None)).order_by(reference_images.c.id)
     )
     return [_image(row) for row in rows.mappings()]
 
@@ -253,12 +250,8 @@ async def _entries(connection: AsyncConnection, statement: Select[Any]) -> list[
     images: dict[int, list[ReferenceImage]] = defaultdict(list)
     ids = [row.id for row in rows]
     for start in range(0, len(ids), _CHUNK):
-        found = await connection.execute(
-            select(reference_images, entries.c.folder)
-            .join(entries)
-            .where(reference_images.c.entry_id.in_(ids[start : start + _CHUNK]))
-            .order_by(reference_images.c.id)
-        )
+        chunk = reference_images.c.entry_id.in_(ids[start : start + _CHUNK])
+        found = await connection.execute(_IMAGES.where(chunk).order_by(reference_images.c.id))
         for row in found.mappings():
             images[row["entry_id"]].append(_image(row))
     return [Entry(**row._mapping, images=tuple(images[row.id])) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented name

@@ -76,10 +76,11 @@ class BlacklistService:
         """
         folder = f"{_slug(name)}-{secrets.token_hex(4)}"
         enrollable = await self._enrollable(photos, selection)
-        async with self._stored.writing(_contents(folder, enrollable)), self._database.write() as connection:
+        contents = _contents(folder, enrollable)
+        async with self._stored.writing(contents), self._database.write() as connection:
             entry_id = await blacklist.insert_entry(connection, name=name, reason=reason, folder=folder)
             await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
-            await files.settle(connection, _contents(folder, enrollable))
+            await files.settle(connection, contents)
             return await _entry(connection, entry_id)
 
     async def add_images(self, entry_id: int, photos: Sequence[Photo], selection: FaceSelection) -> Entry:
@@ -91,12 +92,13 @@ class BlacklistService:
         """
         folder = (await self.get(entry_id)).folder
         enrollable = await self._enrollable(photos, selection)
-        async with self._stored.writing(_contents(folder, enrollable)), self._database.write() as connection:
+        contents = _contents(folder, enrollable)
+        async with self._stored.writing(contents), self._database.write() as connection:
             await _entry(connection, entry_id)
             known = await blacklist.image_hashes(connection, entry_id)
             _refuse_known(photos, enrollable, known)
             await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
-            await files.settle(connection, _contents(folder, enrollable))
+            await files.settle(connection, contents)
             return await _entry(connection, entry_id)
 
     async def get(self, entry_id: int) -> Entry:

@@ -49,13 +49,11 @@ class ListReplica:
         self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> tuple[int, list[tuple[Candidate, ...]]]:
         """Candidates within the radius for each embedding, and the version of the list that they were sought in."""
+        space = self._backend.space(model)
         while True:
             state = await self.catch_up(model)
             found = await self._backend.search(vectors, model, metric=metric, radius=radius)
-            if (
-                self._states[self._backend.space(model)] is state
-                and not self._locks[self._backend.space(model)].locked()
-            ):
+            if self._states[space] is state and not self._locks[space].locked():
                 return state.version, found
 
     async def _changes(self, space: EmbeddingSpace, known: ListState | None) -> tuple[IndexUpdate, ListState]:
