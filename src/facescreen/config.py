@@ -1,12 +1,13 @@
 """Settings: environment variables or ``.env``, read once, frozen, passed down; see ``docs/configuration.md``."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from facescreen.domain.distances import Metric
+from facescreen.domain.distances import EmbeddingMetric, Metric
 from facescreen.errors import StartupError
 
 DetectorName = Literal[
@@ -50,6 +51,7 @@ ModelName = Literal[
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
 NameList = Annotated[tuple[str, ...], NoDecode]
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -57,19 +59,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    face_processing_backend: Literal["deepface"] = Field(
-        default="deepface", description="Who detects and recognizes: `deepface` is this machine."
+    face_processing_backend: Literal["deepface", "aws_rekognition"] = Field(
+        default="deepface",
+        description="Who detects and recognizes: `deepface` is this machine, `aws_rekognition` is Amazon Rekognition.",
     )
     detector_backend: DetectorName = Field(default="mtcnn", description="Detector where a request names none.")
     model_name: ModelName = Field(default="Dlib", description="Recognition model where a request names none.")
-    distance_metric: Metric = Field(default=Metric.COSINE, description="Distance metric where a request names none.")
+    distance_metric: EmbeddingMetric = Field(
+        default=Metric.COSINE, description="Distance metric where a request names none."
+    )
     match_threshold: float | None = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
         description=(
             "Largest distance that matches, for `MODEL_NAME` and `DISTANCE_METRIC`, where a request gives none. "
-            "Empty: the model's measured default."
+            "Empty: the model's measured default; with `aws_rekognition` 0.2, Rekognition's similarity 80."
         ),
     )
     detector_max_side: int = Field(
@@ -117,6 +122,42 @@ class Settings(BaseSettings):
         description="Photos that a request may embed for a model that is new to the list; above: `facescreen reindex`.",
     )
 
+    aws_region: str | None = Field(
+        default=None, description="Region of Rekognition and S3. Empty: what the AWS credentials chain says."
+    )
+    aws_s3_bucket_name: str | None = Field(
+        default=None, description="Existing bucket that keeps reference photos; needed with `aws_rekognition`."
+    )
+    aws_rekognition_collection_id: str = Field(
+        default="facescreen",
+        pattern=r"^[a-zA-Z0-9_.\-]{1,180}$",
+        description="Rekognition collection of the default list, created if missing; others are `<this>.<collection>`.",
+    )
+    aws_endpoint_url: str | None = Field(
+        default=None, description="Address to call instead of AWS, for example another facescreen."
+    )
+    aws_endpoint_url_rekognition: str | None = Field(
+        default=None, description="The same for Rekognition alone; it comes first."
+    )
+    aws_endpoint_url_s3: str | None = Field(default=None, description="The same for S3 alone; it comes first.")
+    aws_keep_local_copy: bool = Field(
+        default=False, description="Keep reference photos in `BLACKLIST_DB_PATH` as well as in the bucket."
+    )
+    aws_connect_timeout_seconds: float = Field(
+        default=3.0, gt=0, le=60, description="Longest wait for a connection to AWS."
+    )
+    aws_read_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Longest wait for AWS to answer.")
+    aws_deadline_seconds: float = Field(
+        default=30.0, gt=0, le=900, description="Longest time for one call of AWS with all its retries."
+    )
+    rekognition_access_keys: SecretList = Field(
+        default=(),
+        description="Keys that may sign requests to `/rekognition`: `<access key id>:<secret>`, separated by commas.",
+    )
+    rekognition_allow_unsigned: bool = Field(
+        default=False, description="Take unsigned requests to `/rekognition` from this machine."
+    )
+
     host: str = Field(default="127.0.0.1", description="Address that `facescreen serve` binds.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port that `facescreen serve` binds.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of `facescreen serve`.")
@@ -124,12 +165,27 @@ class Settings(BaseSettings):
         default="info", description="Least severe level logged."
     )
 
-    @field_validator("image_input_roots", "url_allowed_hosts", mode="before")
+    @field_validator("image_input_roots", "url_allowed_hosts", "rekognition_access_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("match_threshold", mode="before")
+    @field_validator("rekognition_access_keys")
+    @classmethod
+    def _are_pairs(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(re.fullmatch(r"[A-Za-z0-9_]{4,128}:\S{16,}", pair.get_secret_value()) for pair in value):
+            raise ValueError("must be <access key id>:<secret of at least 16 characters>, separated by commas")
+        return value
+
+    @field_validator(
+        "match_threshold",
+        "aws_region",
+        "aws_s3_bucket_name",
+        "aws_endpoint_url",
+        "aws_endpoint_url_rekognition",
+        "aws_endpoint_url_s3",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value

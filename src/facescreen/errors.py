@@ -110,6 +110,18 @@ class SeveralFacesError(InputError):
     code = "several_faces"
 
 
+class FaceUnusableError(InputError):
+    """The face is too small, too dark, too blurred or turned too far to recognize somebody by."""
+
+    code = "face_unusable"
+
+
+class OptionNotAvailableError(InputError):
+    """The request chooses a detector, model or metric, and the configured backend has none to choose."""
+
+    code = "option_not_available"
+
+
 class DuplicateImageError(InputError):
     """The entry already has this photo."""
 
@@ -163,6 +175,12 @@ class EntryNotFoundError(NotFoundError):
     code = "entry_not_found"
 
 
+class CollectionNotFoundError(NotFoundError):
+    """No collection has this name."""
+
+    code = "collection_not_found"
+
+
 class ReferenceImageNotFoundError(NotFoundError):
     """The entry has no reference image with this id."""
 
@@ -173,6 +191,30 @@ class ResultNotFoundError(NotFoundError):
     """No stored result has this id, or it has no picture."""
 
     code = "result_not_found"
+
+
+class ConflictError(FacescreenError):
+    """The request contradicts the present state; another one may have to come first."""
+
+    code = "conflict"
+
+
+class CollectionExistsError(ConflictError):
+    """A collection of this name exists already."""
+
+    code = "collection_exists"
+
+
+class DefaultCollectionError(ConflictError):
+    """The default collection cannot be deleted."""
+
+    code = "default_collection"
+
+
+class EntryPendingError(ConflictError):
+    """The entry is being enrolled or withdrawn at this moment."""
+
+    code = "entry_pending"
 
 
 class NotReadyError(FacescreenError):
@@ -219,6 +261,72 @@ class StorageFullError(UnavailableError):
     """A write failed because the disk is full or read-only; searches go on."""
 
     code = "storage_full"
+    retry_after_seconds = 60
+
+
+class AwsError(UnavailableError):
+    """AWS did not do what was asked of it; nothing here was lost, and the same request may succeed later."""
+
+    code = "aws_error"
+    retry_after_seconds = 5
+
+
+class AwsThrottledError(AwsError):
+    """AWS asks to be called less often, after every retry."""
+
+    code = "aws_throttled"
+
+
+class AwsTimeoutError(AwsError):
+    """AWS did not answer before the deadline."""
+
+    code = "aws_timeout"
+
+
+class AwsUnreachableError(AwsError):
+    """There is no connection to AWS, or it broke."""
+
+    code = "aws_unreachable"
+
+
+class AwsServiceError(AwsError):
+    """AWS answered with an error of its own, or with something that is no answer."""
+
+    code = "aws_service_error"
+
+
+class AwsCredentialsError(AwsError):
+    """AWS takes the credentials for missing, wrong or expired."""
+
+    code = "aws_credentials_rejected"
+    retry_after_seconds = 60
+
+
+class AwsAccessDeniedError(AwsError):
+    """The credentials are good, but do not allow this call."""
+
+    code = "aws_access_denied"
+    retry_after_seconds = 60
+
+
+class AwsBucketMissingError(AwsError):
+    """The configured bucket does not exist."""
+
+    code = "aws_bucket_missing"
+    retry_after_seconds = 60
+
+
+class AwsCollectionMissingError(AwsError):
+    """The collection does not exist in Rekognition any more."""
+
+    code = "aws_collection_missing"
+    retry_after_seconds = 60
+
+
+class AwsQuotaError(AwsError):
+    """A limit of the AWS account is reached."""
+
+    code = "aws_quota_exceeded"
     retry_after_seconds = 60
 
 

@@ -50,6 +50,14 @@ async def test_a_name_that_the_file_system_refuses_leaves_no_folder(tmp_path: Pa
     assert everything(tmp_path) == set()
 
 
+async def test_an_image_is_no_folder(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("a/b.jpg", b"b")
+    with pytest.raises(OSError, match=r".*"):
+        await store.put("a/b.jpg/c.jpg", b"c")
+    assert await store.list() == ["a/b.jpg"]
+
+
 async def test_deleting_the_last_image_removes_its_folders(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "root")
     await store.put("a/b/c.jpg", b"c")

@@ -30,10 +30,16 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.ThresholdRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.SeveralFacesError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FaceUnusableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OptionNotAvailableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DuplicateImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.EnrollmentRejectedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotInPersonFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FolderEmptyError: HTTPStatus.CONFLICT,
+    errors.CollectionNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.CollectionExistsError: HTTPStatus.CONFLICT,
+    errors.DefaultCollectionError: HTTPStatus.CONFLICT,
+    errors.EntryPendingError: HTTPStatus.CONFLICT,
     errors.EntryNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ReferenceImageNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ResultNotFoundError: HTTPStatus.NOT_FOUND,
@@ -43,6 +49,15 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatabaseBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.AwsThrottledError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsTimeoutError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsUnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsServiceError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsCredentialsError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsAccessDeniedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsBucketMissingError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsCollectionMissingError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.AwsQuotaError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 IMAGE_ERRORS = (
@@ -56,6 +71,9 @@ IMAGE_ERRORS = (
     errors.FetchTimeoutError,
 )
 """What can be wrong with an image that a request names."""
+
+AWS_ERRORS = tuple(error for error in STATUS if issubclass(error, errors.AwsError))
+"""What every call of Rekognition or S3 can meet, with ``FACE_PROCESSING_BACKEND=aws_rekognition``."""
 
 _HTTP_CODES = {
     HTTPStatus.BAD_REQUEST: "malformed_request",

@@ -1,11 +1,14 @@
 """The four distances between embeddings, by DeepFace's definitions, and how thresholds convert between them.
 
+A fifth, ``similarity``, is not computed here: it is what an outside service says.
+
 ``cosine``, ``euclidean_l2`` and ``angular`` see only the angle between two embeddings, so a threshold of one is exactly
 a threshold of the others. ``euclidean`` sees their lengths too and shares thresholds with none.
 """
 
 import math
 from enum import StrEnum
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +27,12 @@ class Metric(StrEnum):
     """Length of the difference of the normalised embeddings, in [0, 2]."""
     ANGULAR = "angular"
     """angle / pi, in [0, 1]."""
+    SIMILARITY = "similarity"
+    """1 - similarity / 100, in [0, 1], by the similarity that an outside service gives two faces."""
 
     @property
     def is_angle_based(self) -> bool:
-        return self is not Metric.EUCLIDEAN
+        return self in {Metric.COSINE, Metric.EUCLIDEAN_L2, Metric.ANGULAR}
 
     @property
     def maximum(self) -> float:
@@ -35,7 +40,18 @@ class Metric(StrEnum):
         return _MAXIMUM[self]
 
 
-_MAXIMUM = {Metric.COSINE: 2.0, Metric.EUCLIDEAN: math.inf, Metric.EUCLIDEAN_L2: 2.0, Metric.ANGULAR: 1.0}
+EmbeddingMetric: TypeAlias = Literal[Metric.COSINE, Metric.EUCLIDEAN, Metric.EUCLIDEAN_L2, Metric.ANGULAR]
+"""What embeddings can be compared by."""
+
+EMBEDDING_METRICS: tuple[EmbeddingMetric, ...] = get_args(EmbeddingMetric)
+
+_MAXIMUM = {
+    Metric.COSINE: 2.0,
+    Metric.EUCLIDEAN: math.inf,
+    Metric.EUCLIDEAN_L2: 2.0,
+    Metric.ANGULAR: 1.0,
+    Metric.SIMILARITY: 1.0,
+}
 
 
 def unit(vectors: Vectors) -> NDArray[np.float64]:
@@ -68,15 +84,15 @@ def from_cosine(metric: Metric, cosine: NDArray[np.float64]) -> NDArray[np.float
             return np.sqrt(2.0 * cosine)
         case Metric.ANGULAR:
             return np.arccos(1.0 - cosine) / math.pi
-        case Metric.EUCLIDEAN:
-            raise ValueError("the euclidean distance of raw embeddings does not follow from their angle")
+        case Metric.EUCLIDEAN | Metric.SIMILARITY:
+            raise ValueError(f"{metric} does not follow from the angle between embeddings")
 
 
 def convert(value: float, source: Metric, target: Metric) -> float:
     """A distance or threshold of one metric in another of the same geometry.
 
     Raises:
-        ValueError: one of the two is ``euclidean`` and the other is not.
+        ValueError: one of the two does not follow from the angle between embeddings.
     """
     if source is target:
         return value
@@ -87,6 +103,6 @@ def convert(value: float, source: Metric, target: Metric) -> float:
             cosine = value**2 / 2.0
         case Metric.ANGULAR:
             cosine = 1.0 - math.cos(math.pi * value)
-        case Metric.EUCLIDEAN:
-            raise ValueError("a euclidean threshold of raw embeddings converts to no other metric")
+        case Metric.EUCLIDEAN | Metric.SIMILARITY:
+            raise ValueError(f"a threshold of {source} converts to no other metric")
     return float(from_cosine(target, np.asarray(cosine)))
