@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 import httpx
 import numpy as np
@@ -21,9 +22,9 @@ import psutil
 from sqlalchemy import Table, insert
 
 from facescreen.config import DetectorName, ModelName, Settings
-from facescreen.db import schema
+from facescreen.db import collections, schema
 from facescreen.db.connection import Database
-from facescreen.domain.blacklist import ChangeKind
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, ChangeKind, Status
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Vectors
 from facescreen.recognition.catalog import MODELS, default_threshold
@@ -60,10 +61,19 @@ def settings_in(folder: Path, **others: int) -> Settings:
     return Settings(_env_file=None, **values | others)
 
 
+async def default_collection(database: Database) -> int:
+    """Id of the collection that is screened."""
+    async with database.read() as connection:
+        found = await collections.get_collection(connection, DEFAULT_COLLECTION)
+    assert found is not None
+    return found.id
+
+
 async def make_list(settings: Settings, count: int) -> None:
     """A new database with so many references, all of nobody, each with an empty file."""
     database = Database(settings.database_url)
     await database.migrate()
+    shared = {"collection_id": await default_collection(database)}
     people = range(1, -(-count // _PHOTOS_PER_PERSON) + 1)
     photos = {id_: (id_ - 1) // _PHOTOS_PER_PERSON + 1 for id_ in range(1, count + 1)}
     folders = {person: settings.blacklist_db_path / f"nobody-{person}" for person in people}
@@ -75,22 +85,34 @@ async def make_list(settings: Settings, count: int) -> None:
         (folders[person] / f"{id_}.jpg").hardlink_to(folders[person] / ".empty")
     now = datetime.now(UTC)  # after the files: the service looks again into those that were touched later
     face = {"x": 0, "y": 0, "w": 1, "h": 1, "landmarks": {}, "confidence": 1.0}
-    photo = {"width": 1, "height": 1, "detector": DETECTOR, "created_at": now, **face}
-    entry = {"name": "nobody", "reason": "", "created_at": now, "updated_at": now}
+    active = {"status": Status.ACTIVE, "created_at": now, **shared}
+    photo = {"width": 1, "height": 1, "detector": DETECTOR, **face, **active}
+    entry = {"name": "nobody", "reason": "", "updated_at": now, **active}
     vectors = random_embeddings(count).astype("<f4")
     space = MODELS[MODEL].space
     rows: dict[Table, list[dict[str, Any]]] = {
-        schema.entries: [{"id": person, "folder": f"nobody-{person}", **entry} for person in people],
+        schema.entries: [
+            {"id": person, "folder": f"nobody-{person}", "user_id": f"fs-{person}", **entry} for person in people
+        ],
         schema.reference_images: [
-            {"id": id_, "entry_id": person, "file": f"{id_}.jpg", "sha256": str(id_), **photo}
+            {
+                "id": id_,
+                "entry_id": person,
+                "photo": f"nobody-{person}/{id_}.jpg",
+                "watched": f"nobody-{person}/{id_}.jpg",
+                "face_id": str(UUID(int=id_)),
+                "image_id": str(UUID(int=id_)),
+                "sha256": str(id_),
+                **photo,
+            }
             for id_, person in photos.items()
         ],
         schema.embeddings: [
-            {"reference_image_id": id_, "space": space, "vector": vector.tobytes()}
+            {"reference_image_id": id_, "space": space, "vector": vector.tobytes(), **shared}
             for id_, vector in zip(photos, vectors, strict=True)
         ],
         schema.changes: [
-            {"kind": ChangeKind.EMBEDDED, "entry_id": person, "reference_image_id": id_, "at": now}
+            {"kind": ChangeKind.EMBEDDED, "entry_id": person, "reference_image_id": id_, "at": now, **shared}
             for id_, person in photos.items()
         ],
     }

@@ -35,6 +35,7 @@ from .service import (
     METRIC,
     MODEL,
     THRESHOLD,
+    default_collection,
     make_list,
     random_embeddings,
     request,
@@ -70,7 +71,8 @@ async def _request_steps(photos: Sequence[Path], references: int, *, passes: int
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://service"))
-        steps = _Steps(app.state.services, settings, client)
+        services: Services = app.state.services
+        steps = _Steps(services, settings, client=client, collection_id=await default_collection(services.database))
         await steps.screen(photos[0].read_bytes(), _Stopwatch())
         medians: defaultdict[str, list[float]] = defaultdict(list)
         for path in photos:
@@ -83,10 +85,15 @@ async def _request_steps(photos: Sequence[Path], references: int, *, passes: int
 
 
 class _Steps:
-    def __init__(self, services: Services, settings: Settings, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, services: Services, settings: Settings, *, client: httpx.AsyncClient, collection_id: int
+    ) -> None:
+        assert isinstance(services.backend, LocalBackend)
         self._services = services
+        self._backend = services.backend
         self._client = client
-        self._replica = ListReplica(services.database, services.backend)
+        self._collection_id = collection_id
+        self._replica = ListReplica(services.database, self._backend)
         stores = {StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir)}
         self._stored = StoredFiles(services.database, stores)
 
@@ -96,7 +103,7 @@ class _Steps:
         with watch("request"):
             response = await self._client.post("/api/v1/process/process-images", content=body, headers=JSON)
         result = await self._services.screening.get(response.raise_for_status().json()[0]["id"])
-        backend = self._services.backend
+        backend = self._backend
         with watch("decode"):
             image = decode(data, max_pixels=MAX_PIXELS)
         with watch("detect"):
@@ -108,7 +115,7 @@ class _Steps:
         with watch("encode copy"):
             copy = encode_jpeg(image)
         with watch("search"):
-            await self._replica.search(vectors, MODEL, metric=METRIC, radius=THRESHOLD)
+            await self._replica.search(self._collection_id, vectors, MODEL, metric=METRIC, radius=THRESHOLD)
         result = replace(result, copy=f"bench/{secrets.token_hex(16)}.jpg")
         contents = {FileName(StoreName.PROCESSED, str(result.copy)): copy}
         with watch("save copy, database"):
@@ -134,13 +141,13 @@ async def _search_times(folders: Sequence[Path], *, searches: int) -> list[float
             backend = LocalBackend(
                 detector=DETECTOR, model=MODEL, detector_max_side=MAX_SIDE, weights=weights, pool=pool
             )
-            replicas.append(ListReplica(database, backend))
+            replicas.append((await default_collection(database), ListReplica(database, backend)))
         faces = random_embeddings(searches + 1)[:, ::-1].astype(np.float32)
         times: list[list[float]] = [[] for _ in folders]
         for face in faces:
-            for replica, milliseconds in zip(replicas, times, strict=True):
+            for (collection_id, replica), milliseconds in zip(replicas, times, strict=True):
                 began = time.perf_counter()
-                await replica.search(face[None], MODEL, metric=METRIC, radius=THRESHOLD)
+                await replica.search(collection_id, face[None], MODEL, metric=METRIC, radius=THRESHOLD)
                 milliseconds.append((time.perf_counter() - began) * 1000)
         # The first search loads the list.
         return [median(milliseconds[1:]) for milliseconds in times]

@@ -26,9 +26,8 @@ def check_disk(settings: Settings) -> dict[str, bytes]:
         assert rows("SELECT reference_image_id FROM embeddings ORDER BY 1") == rows(
             "SELECT id FROM reference_images ORDER BY 1"
         )
-        photos = rows(
-            "SELECT folder || '/' || file, sha256 FROM reference_images JOIN entries ON entry_id = entries.id"
-        )
+        assert rows("SELECT version FROM changes WHERE collection_id NOT IN (SELECT id FROM collections)") == []
+        photos = rows("SELECT DISTINCT photo, sha256 FROM reference_images")
         copies = rows("SELECT copy FROM screenings")
     references = _files(settings.blacklist_db_path)
     assert sorted(photos) == sorted((name, hashlib.sha256(data).hexdigest()) for name, data in references.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from facescreen.backends.base import Backend
+from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.factory import Services
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, backend: Backend | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(settings: Settings, backend: EmbeddingBackend | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """The started application, and a client of it below ``/api/v1``; ``client.services`` reaches inside."""
     app = create_app(settings, backend or PaintedBackend())
     async with app.router.lifespan_context(app):

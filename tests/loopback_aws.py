@@ -9,7 +9,7 @@ from facescreen.aws import AwsAccess, Service
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "made-up-secret",
+    "AWS_SECRET_ACCESS_KEY": "a-made-up-secret-access-key",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 """Environment variables that boto3 finds at the beginning of its chain."""

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -18,18 +18,23 @@ from facescreen.indexes.exact import ExactIndex
 RED, GREEN, BLUE, YELLOW = (230, 20, 20), (20, 200, 20), (20, 20, 230), (230, 230, 20)
 Colour = tuple[int, int, int]
 
+_DIMENSIONS: dict[ModelName, int] = {"Dlib": 3, "SFace": 4}
+
 
 class PaintedBackend:
-    """Implements ``Backend``; models ``Dlib`` and ``SFace`` see the colours in different spaces, no other is there."""
+    """Implements ``EmbeddingBackend``.
+
+    The models ``Dlib`` and ``SFace`` see the colours in different spaces, no other is there.
+    """
 
     def __init__(self) -> None:
-        self._indexes = {"Dlib": ExactIndex(3), "SFace": ExactIndex(4)}
+        self._indexes: dict[tuple[int, ModelName], ExactIndex] = {}
 
     async def load(self) -> None:
         pass
 
     async def require(self, detector: DetectorName, model: ModelName) -> None:
-        if detector not in {"mtcnn", "dlib"} or model not in self._indexes:
+        if detector not in {"mtcnn", "dlib"} or model not in _DIMENSIONS:
             raise WeightsMissingError(f"run: facescreen weights pull {detector if model == 'Dlib' else model}")
 
     async def detect(self, image: Pixels, detector: DetectorName) -> tuple[Face, ...]:
@@ -53,19 +58,25 @@ class PaintedBackend:
         return vectors if model == "Dlib" else np.pad(vectors, ((0, 0), (1, 0)), constant_values=0.1)
 
     async def search(
-        self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+        self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
-        return self._indexes[model].search(vectors, metric, radius)
+        return self._index(collection_id, model).search(vectors, metric, radius)
 
     def space(self, model: ModelName) -> EmbeddingSpace:
         return EmbeddingSpace(f"{model}/painted")
 
-    async def apply(self, model: ModelName, update: IndexUpdate) -> None:
-        self._indexes[model].delete(update.withdrawn_ids)
-        self._indexes[model].upsert(update.embedded_ids, update.vectors)
+    async def apply(self, collection_id: int, model: ModelName, update: IndexUpdate) -> None:
+        self._index(collection_id, model).delete(update.withdrawn_ids)
+        self._index(collection_id, model).upsert(update.embedded_ids, update.vectors)
+
+    async def retain(self, collection_ids: Collection[int]) -> None:
+        self._indexes = {key: index for key, index in self._indexes.items() if key[0] in collection_ids}
 
     async def aclose(self) -> None:
         self._indexes.clear()
+
+    def _index(self, collection_id: int, model: ModelName) -> ExactIndex:
+        return self._indexes.setdefault((collection_id, model), ExactIndex(_DIMENSIONS[model]))
 
 
 def photo(*colours: Colour, side: int = 64, image_format: str = "PNG") -> bytes:

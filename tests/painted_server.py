@@ -1,4 +1,4 @@
-"""The service with the painted backend in a process of its own, on a loopback socket."""
+"""The service in a process of its own, on a loopback socket, with the painted backend unless told otherwise."""
 
 import multiprocessing
 import socket
@@ -9,6 +9,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings
 from facescreen.main import create_app
 from tests.painted import PaintedBackend
@@ -26,15 +27,25 @@ class ServerProcess:
 
     Args:
         around: a class or function of a module, put around the application in the server's process.
+        backend: makes the one to use; ``None``: the configured one.
     """
 
-    def __init__(self, settings: Settings, around: Callable[[ASGIApp], ASGIApp] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        around: Callable[[ASGIApp], ASGIApp] | None = None,
+        *,
+        backend: Callable[[], EmbeddingBackend] | None = PaintedBackend,
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
             host, port = listening.getsockname()
-            self._process = _processes.Process(target=_serve, args=(settings, listening, around), daemon=True)
+            self.url = f"http://{host}:{port}"
+            self._process = _processes.Process(
+                target=_serve, args=(settings, listening, around), kwargs={"backend": backend}, daemon=True
+            )
             self._process.start()
         self.client = httpx.AsyncClient(
-            base_url=f"http://{host}:{port}/api/v1",
+            base_url=f"{self.url}/api/v1",
             timeout=HANGING,
             limits=httpx.Limits(max_connections=None),
             trust_env=False,
@@ -54,9 +65,11 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(settings: Settings) -> AsyncIterator[ServerProcess]:
+async def server_process(
+    settings: Settings, backend: Callable[[], EmbeddingBackend] | None = PaintedBackend
+) -> AsyncIterator[ServerProcess]:
     """A server that is ready; it is killed in the end."""
-    server = ServerProcess(settings)
+    server = ServerProcess(settings, backend=backend)
     try:
         await server.started()
         yield server
@@ -64,7 +77,13 @@ async def server_process(settings: Settings) -> AsyncIterator[ServerProcess]:
         await server.aclose()
 
 
-def _serve(settings: Settings, listening: socket.socket, around: Callable[[ASGIApp], ASGIApp] | None) -> None:
-    app: ASGIApp = create_app(settings, PaintedBackend())
+def _serve(
+    settings: Settings,
+    listening: socket.socket,
+    around: Callable[[ASGIApp], ASGIApp] | None,
+    *,
+    backend: Callable[[], EmbeddingBackend] | None,
+) -> None:
+    app: ASGIApp = create_app(settings, backend() if backend else None)
     config = uvicorn.Config(around(app) if around else app, access_log=False, log_level="warning")
     uvicorn.Server(config).run(sockets=[listening])

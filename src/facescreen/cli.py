@@ -127,6 +127,26 @@ async def sync() -> None:
     )
 
 
+@_command
+@click.option("--fix", is_flag=True, help="Repair what can be repaired.")
+async def audit(fix: bool) -> None:  # noqa: FBT001 - given by click
+    """Compare the database with the stored files and with Rekognition. Exit status 1: something does not fit."""
+    from facescreen.factory import open_services
+    from facescreen.services.audit import FindingKind
+
+    found = repaired = foreign = 0
+    async with open_services(_settings()) as services:
+        async for finding in services.audit.audit(fix=fix):
+            found += 1
+            repaired += finding.repaired
+            foreign += finding.kind is FindingKind.FOREIGN
+            state = " (repaired)" if finding.repaired else ""
+            click.echo(f"{finding.kind} in {finding.where}: {finding.subject}{state}")
+    click.echo(f"{found} findings, {repaired} repaired, {foreign} not ours")
+    if found > repaired + foreign:
+        sys.exit(1)
+
+
 class _ModelName(click.ParamType[str]):
     name = "model"
 
@@ -151,6 +171,8 @@ async def reindex(model: Any) -> None:  # noqa: ANN401 - click has checked it ag
 
     settings = _settings()
     async with open_services(settings) as services:
+        if services.reindex is None:
+            raise click.UsageError("Rekognition keeps the faces; there are no embeddings to compute")
         with _progress("photos") as progress:
             report = await services.reindex.reindex(model or settings.model_name, progress)
     for image in report.unreadable:
@@ -166,7 +188,7 @@ async def screen(paths: tuple[Path, ...], as_json: bool, model: Any) -> None:  #
     """Screen image files and folders of them. Exit status 1: somebody matches; 2: an image could not be screened."""
     from facescreen.factory import open_services
     from facescreen.images.sources import SourceImage
-    from facescreen.services.screening import ScreeningOptions
+    from facescreen.services.matching import ScreeningOptions
 
     files = [file for path in paths for file in _image_files(path)]
     options = ScreeningOptions(model=model)

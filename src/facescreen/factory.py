@@ -7,61 +7,111 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from facescreen.backends.base import Backend
+from facescreen.aws import AwsAccess, AwsClient
+from facescreen.backends.base import Backend, EmbeddingBackend, GalleryBackend
 from facescreen.backends.local import LocalBackend
+from facescreen.backends.rekognition import RekognitionBackend
 from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.db.files import StoreName
 from facescreen.errors import (
+    AwsError,
     EmbeddingsMissingError,
     FolderEmptyError,
+    InvalidThresholdError,
     NotReadyError,
     StartupError,
     ThresholdRequiredError,
 )
 from facescreen.images.fetch import Fetcher
 from facescreen.images.folder_store import FolderStore
+from facescreen.images.s3_store import S3Store
 from facescreen.images.sources import ImageSources
+from facescreen.images.store import ImageStore
 from facescreen.pool import WorkPool
+from facescreen.recognition.catalog import has_similarity
 from facescreen.recognition.weights import WeightStore
+from facescreen.services.audit import AuditService
 from facescreen.services.blacklist import BlacklistService
+from facescreen.services.collections import CollectionService
 from facescreen.services.detection import DetectionService
 from facescreen.services.enrollment import Enroller
+from facescreen.services.faces import FaceService
 from facescreen.services.files import StoredFiles
 from facescreen.services.health import HealthService
 from facescreen.services.intake import Intake
+from facescreen.services.matching import (
+    EmbeddingMatcher,
+    GalleryMatcher,
+    Matcher,
+    ScreeningDefaults,
+    ScreeningOptions,
+)
+from facescreen.services.people import PeopleService
+from facescreen.services.register import Register
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
-from facescreen.services.screening import ScreeningDefaults, ScreeningOptions, ScreeningService, resolve_policy
+from facescreen.services.screening import ScreeningService
 from facescreen.services.sync import FolderSyncService
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Facade:
+    """What the operations of Rekognition call; ``s3`` is where images are that a request names."""
+
+    faces: FaceService
+    people: PeopleService
+    s3: AwsClient
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that handlers and commands call."""
+    """Everything that handlers and commands call.
+
+    Attributes:
+        reindex: ``None`` where an outside service keeps the faces and there are no embeddings.
+        facade: ``None`` for the same reason.
+    """
 
     settings: Settings
     database: Database
     backend: Backend
+    collections: CollectionService
     detection: DetectionService
     screening: ScreeningService
     blacklist: BlacklistService
+    register: Register
     sync: FolderSyncService
-    reindex: ReindexService
+    reindex: ReindexService | None
+    facade: Facade | None
+    audit: AuditService
     health: HealthService
 
 
+@dataclass(frozen=True, slots=True)
+class _Recognition:
+    """One kind of backend with what hangs on it; ``embeddings`` and its two companions, or ``gallery``."""
+
+    backend: Backend
+    matcher: Matcher
+    embeddings: EmbeddingBackend | None = None
+    replica: ListReplica | None = None
+    reindex: ReindexService | None = None
+    gallery: GalleryBackend | None = None
+
+
 @asynccontextmanager
-async def open_services(settings: Settings, backend: Backend | None = None) -> AsyncIterator[Services]:
-    """The services on a database whose schema is at head, with the default detector and model loaded.
+async def open_services(settings: Settings, backend: EmbeddingBackend | None = None) -> AsyncIterator[Services]:
+    """The services on a database whose schema is at head, with the backend ready.
 
     Args:
         backend: instead of the configured one.
 
     Raises:
-        StartupError: the schema is not at head, weights are missing, or the settings contradict each other.
+        StartupError: the schema is not at head, weights are missing, AWS cannot be used, or the settings contradict
+            each other.
     """
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
@@ -77,84 +127,227 @@ async def open_services(settings: Settings, backend: Backend | None = None) -> A
         stack.push_async_callback(fetcher.aclose)
         sources = ImageSources(roots=settings.image_input_roots, fetcher=fetcher, max_bytes=settings.max_image_bytes)
         weights = WeightStore(settings.deepface_home)
-        backend = backend or LocalBackend(
+        stores: dict[StoreName, ImageStore] = {
+            StoreName.BLACKLIST: FolderStore(settings.blacklist_db_path),
+            StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir),
+        }
+        is_aws = backend is None and settings.face_processing_backend == "aws_rekognition"
+        if is_aws:
+            stores[StoreName.BUCKET] = await _bucket(settings, stack)
+        stored = StoredFiles(database, stores)
+        stack.callback(stored.close)
+        if is_aws:
+            recognition = _rekognition(settings, database, pool)
+        else:
+            backend = backend or LocalBackend(
+                detector=settings.detector_backend,
+                model=settings.model_name,
+                detector_max_side=settings.detector_max_side,
+                weights=weights,
+                pool=pool,
+            )
+            recognition = _embeddings(settings, backend, database, pool=pool, stored=stored)
+        stack.push_async_callback(recognition.backend.aclose)
+        await _load(settings, recognition)
+        intake = _intake(settings, recognition.backend, pool)
+        enroller = Enroller(
+            backend=recognition.backend,
+            embeddings=recognition.embeddings,
+            intake=intake,
             detector=settings.detector_backend,
             model=settings.model_name,
-            detector_max_side=settings.detector_max_side,
-            weights=weights,
+        )
+        copies_to = [StoreName.BUCKET] if is_aws else [StoreName.BLACKLIST]
+        if is_aws and settings.aws_keep_local_copy:
+            copies_to.append(StoreName.BLACKLIST)
+        register = Register(
+            database=database,
+            stored=stored,
+            pool=pool,
+            detector=recognition.matcher.plan(ScreeningOptions()).detector_name,
+            gallery=recognition.gallery,
+            copies_to=copies_to,
+        )
+        stack.push_async_callback(register.aclose)
+        collections = CollectionService(
+            database=database, stored=stored, replica=recognition.replica, gallery=recognition.gallery
+        )
+        facade = _facade(
+            settings,
+            recognition,
+            database,
+            collections=collections,
+            register=register,
+            intake=intake,
             pool=pool,
         )
-        stack.push_async_callback(backend.aclose)
-        stored = StoredFiles(
-            database,
-            {
-                StoreName.BLACKLIST: FolderStore(settings.blacklist_db_path),
-                StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir),
-            },
-        )
-        stack.callback(stored.close)
-        intake = Intake(
-            backend=backend, pool=pool, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-        )
-        enroller = Enroller(
-            backend=backend, intake=intake, detector=settings.detector_backend, model=settings.model_name
-        )
-        replica = ListReplica(database, backend)
-        reindex = ReindexService(
-            database=database,
-            backend=backend,
-            replica=replica,
-            stored=stored,
-            intake=intake,
-            inline_limit=settings.inline_reindex_limit,
-        )
-        defaults = ScreeningDefaults(
-            detector=settings.detector_backend,
-            model=settings.model_name,
-            metric=settings.distance_metric,
-            threshold=settings.match_threshold,
-        )
-        try:
-            resolve_policy(ScreeningOptions(), defaults)
-            await backend.load()
-        except ThresholdRequiredError:
-            raise StartupError(
-                f"MATCH_THRESHOLD: must be set, none was measured for {defaults.model} with {defaults.metric}"
-            ) from None
-        except NotReadyError as error:
-            raise StartupError(str(error)) from None
+        if facade is not None:
+            stack.push_async_callback(facade.s3.aclose)
         yield Services(
             settings=settings,
             database=database,
-            backend=backend,
-            detection=DetectionService(
-                sources=sources, intake=intake, pool=pool, default_detector=settings.detector_backend
-            ),
+            backend=recognition.backend,
+            collections=collections,
+            detection=DetectionService(sources=sources, intake=intake, pool=pool, matcher=recognition.matcher),
             screening=ScreeningService(
                 database=database,
-                backend=backend,
-                replica=replica,
-                reindex=reindex,
+                backend=recognition.backend,
+                matcher=recognition.matcher,
+                collections=collections,
                 stored=stored,
                 sources=sources,
                 intake=intake,
                 pool=pool,
-                defaults=defaults,
                 max_images=settings.max_images_per_request,
             ),
             blacklist=BlacklistService(
                 database=database,
+                collections=collections,
                 stored=stored,
+                register=register,
                 enroller=enroller,
                 pool=pool,
                 max_images=settings.max_images_per_request,
             ),
+            register=register,
             sync=FolderSyncService(
-                database=database, stored=stored, enroller=enroller, folder=settings.blacklist_db_path
+                database=database,
+                collections=collections,
+                stored=stored,
+                register=register,
+                enroller=enroller,
+                folder=settings.blacklist_db_path,
             ),
-            reindex=reindex,
-            health=HealthService(settings=settings, defaults=defaults, database=database, weights=weights),
+            reindex=recognition.reindex,
+            facade=facade,
+            audit=AuditService(
+                database=database,
+                stored=stored,
+                register=register,
+                intake=intake,
+                gallery=recognition.gallery,
+                copies_to=copies_to,
+                detector=settings.detector_backend,
+                model=settings.model_name,
+            ),
+            health=HealthService(
+                settings=settings,
+                matcher=recognition.matcher,
+                collections=collections,
+                weights=None if is_aws else weights,
+            ),
         )
+
+
+async def _load(settings: Settings, recognition: _Recognition) -> None:
+    try:
+        await recognition.backend.load()
+        recognition.matcher.plan(ScreeningOptions())
+    except ThresholdRequiredError:
+        raise StartupError(
+            f"MATCH_THRESHOLD: must be set, none was measured for {settings.model_name} with {settings.distance_metric}"
+        ) from None
+    except InvalidThresholdError as error:
+        raise StartupError(f"MATCH_THRESHOLD: {error}") from None
+    except (NotReadyError, AwsError) as error:
+        raise StartupError(str(error)) from None
+
+
+def _facade(
+    settings: Settings,
+    recognition: _Recognition,
+    database: Database,
+    *,
+    collections: CollectionService,
+    register: Register,
+    intake: Intake,
+    pool: WorkPool,
+) -> Facade | None:
+    """What serves Rekognition's operations from the embeddings that are kept here."""
+    backend, replica, reindex = recognition.embeddings, recognition.replica, recognition.reindex
+    if backend is None or replica is None or reindex is None:
+        return None
+    is_open = settings.rekognition_access_keys or settings.rekognition_allow_unsigned
+    if is_open and not has_similarity(settings.model_name):
+        raise StartupError(
+            f"MODEL_NAME: the similarity of {settings.model_name} was never measured, which /rekognition needs; "
+            "choose Dlib, or set neither REKOGNITION_ACCESS_KEYS nor REKOGNITION_ALLOW_UNSIGNED"
+        )
+    return Facade(
+        faces=FaceService(
+            database=database,
+            collections=collections,
+            register=register,
+            backend=backend,
+            replica=replica,
+            reindex=reindex,
+            intake=intake,
+            pool=pool,
+            detector=settings.detector_backend,
+            model=settings.model_name,
+        ),
+        people=PeopleService(
+            database=database,
+            collections=collections,
+            register=register,
+            backend=backend,
+            reindex=reindex,
+            model=settings.model_name,
+        ),
+        s3=AwsClient("s3", AwsAccess.from_settings(settings)),
+    )
+
+
+def _intake(settings: Settings, backend: Backend, pool: WorkPool) -> Intake:
+    return Intake(backend=backend, pool=pool, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+
+def _defaults(settings: Settings) -> ScreeningDefaults:
+    return ScreeningDefaults(
+        detector=settings.detector_backend,
+        model=settings.model_name,
+        metric=settings.distance_metric,
+        threshold=settings.match_threshold,
+    )
+
+
+def _embeddings(
+    settings: Settings, backend: EmbeddingBackend, database: Database, *, pool: WorkPool, stored: StoredFiles
+) -> _Recognition:
+    """Embeddings in the database, an index in this process."""
+    replica = ListReplica(database, backend)
+    reindex = ReindexService(
+        database=database,
+        backend=backend,
+        replica=replica,
+        stored=stored,
+        intake=_intake(settings, backend, pool),
+        inline_limit=settings.inline_reindex_limit,
+    )
+    matcher = EmbeddingMatcher(backend=backend, replica=replica, reindex=reindex, defaults=_defaults(settings))
+    return _Recognition(backend, matcher, embeddings=backend, replica=replica, reindex=reindex)
+
+
+def _rekognition(settings: Settings, database: Database, pool: WorkPool) -> _Recognition:
+    """Faces in a Rekognition collection."""
+    client = AwsClient("rekognition", AwsAccess.from_settings(settings))
+    gallery = RekognitionBackend(client, settings.aws_rekognition_collection_id, pool)
+    matcher = GalleryMatcher(backend=gallery, database=database, defaults=_defaults(settings))
+    return _Recognition(gallery, matcher, gallery=gallery)
+
+
+async def _bucket(settings: Settings, stack: AsyncExitStack) -> S3Store:
+    """The bucket that keeps reference photos."""
+    if settings.aws_s3_bucket_name is None:
+        raise StartupError("AWS_S3_BUCKET_NAME: must be set with FACE_PROCESSING_BACKEND=aws_rekognition")
+    client = AwsClient("s3", AwsAccess.from_settings(settings))
+    stack.push_async_callback(client.aclose)
+    store = S3Store(client, settings.aws_s3_bucket_name)
+    try:
+        await store.require()
+    except AwsError as error:
+        raise StartupError(str(error)) from None
+    return store
 
 
 async def start(services: Services) -> None:
@@ -172,9 +365,13 @@ async def start(services: Services) -> None:
             logger.info("folder_sync_running", extra={"done": done, "total": total})
 
     try:
+        for entry in await services.register.abandoned():
+            await services.register.finish(entry)
         report = await services.sync.sync(progress)
-        await services.reindex.ensure(services.settings.model_name)
-    except (FolderEmptyError, EmbeddingsMissingError) as error:
+        if services.reindex is not None:
+            for collection in await services.collections.page():
+                await services.reindex.ensure(collection.id, services.settings.model_name)
+    except (FolderEmptyError, EmbeddingsMissingError, AwsError) as error:
         raise StartupError(str(error)) from None
     counts = {"added": len(report.added), "withdrawn": len(report.withdrawn), "skipped": len(report.skipped)}
     logger.info("folder_synchronised", extra=counts)

@@ -6,20 +6,23 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from facescreen import __version__
-from facescreen.api import blacklist, detect, problems, process, processed_images, system
+from facescreen.api import blacklist, collections, detect, problems, process, processed_images, system
 from facescreen.api.middleware import BodyLimit, EitherSlash, OneLineStartup, RequestLog
-from facescreen.backends.base import Backend
+from facescreen.api.rekognition.endpoint import RekognitionEndpoint
+from facescreen.api.rekognition.operations import Operations
+from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings, load_settings
 from facescreen.errors import StartupError
-from facescreen.factory import open_services, start
+from facescreen.factory import Facade, Services, open_services, start
 from facescreen.logs import configure_logs
 
 PREFIX = "/api/v1"
 
 
-def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
+def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> FastAPI:
     """The service as an ASGI application; starting it opens the database, loads the models and the list.
 
     Args:
@@ -32,6 +35,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         async with open_services(settings, backend) as services:
             await start(services)
             app.state.services = services
+            if services.facade is not None:
+                app.router.routes.append(_rekognition(services, services.facade))
             yield
 
     app = FastAPIOffline(
@@ -42,8 +47,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
-    for router in (detect.router, process.router, processed_images.router, blacklist.router, system.router):
-        app.include_router(router, prefix=PREFIX)
+    for part in (detect, process, processed_images, blacklist, collections, system):
+        app.include_router(part.router, prefix=PREFIX)
     app.include_router(system.pages)
     problems.install(app)
     app.add_middleware(EitherSlash, router=app.router)
@@ -51,6 +56,19 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     app.add_middleware(RequestLog)
     app.add_middleware(OneLineStartup)
     return app
+
+
+def _rekognition(services: Services, facade: Facade) -> Route:
+    """The endpoint that speaks Rekognition's protocol; without access keys it lets nobody in."""
+    settings = services.settings
+    operations = Operations(collections=services.collections, faces=facade.faces, people=facade.people, s3=facade.s3)
+    keys = (pair.get_secret_value().partition(":") for pair in settings.rekognition_access_keys)
+    endpoint = RekognitionEndpoint(
+        operations.by_name(),
+        {key_id: secret for key_id, _, secret in keys},
+        allow_unsigned_on_loopback=settings.rekognition_allow_unsigned,
+    )
+    return Route("/rekognition", endpoint, include_in_schema=False)
 
 
 def _app() -> FastAPI:

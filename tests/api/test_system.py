@@ -86,6 +86,10 @@ def test_every_operation_has_a_summary_and_its_errors(settings: Settings) -> Non
         ("post", "/api/v1/blacklist/{id}/images"),
         ("get", "/api/v1/blacklist/{id}/images/{image_id}"),
         ("delete", "/api/v1/blacklist/{id}/images/{image_id}"),
+        ("post", "/api/v1/collections/"),
+        ("get", "/api/v1/collections/"),
+        ("get", "/api/v1/collections/{name}/"),
+        ("delete", "/api/v1/collections/{name}/"),
         ("get", "/api/v1/models"),
         ("get", "/api/v1/"),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facescreen.backends.base import Backend, IndexUpdate
+from facescreen.backends.base import EmbeddingBackend, IndexUpdate
 from facescreen.backends.local import LocalBackend
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Face, Pixels, Vectors
@@ -26,7 +26,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 class Case:
     """A started backend, a photo each of two people, and a picture of nobody."""
 
-    backend: Backend
+    backend: EmbeddingBackend
     one: Pixels
     other: Pixels
     nobody: Pixels
@@ -41,7 +41,7 @@ def pixels(data: bytes) -> Pixels:
 async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
     nobody = np.full((200, 300, 3), 90, np.uint8)
     if request.param == "painted":
-        backend: Backend = PaintedBackend()
+        backend: EmbeddingBackend = PaintedBackend()
         await backend.load()
         yield Case(backend, pixels(photo(RED)), pixels(photo(BLUE)), nobody, 0.05)
         return
@@ -75,12 +75,12 @@ async def test_faces_lie_inside_of_the_image(case: Case) -> None:
 
 async def test_a_person_is_found_by_another_copy_of_the_photo_until_withdrawn(case: Case) -> None:
     one, other = await embeddings(case, case.one, case.other)
-    await case.backend.apply("Dlib", IndexUpdate([1, 2], np.stack([one, other]), []))
+    await case.backend.apply(1, "Dlib", IndexUpdate([1, 2], np.stack([one, other]), []))
     mirrored = await embeddings(case, np.ascontiguousarray(case.one[:, ::-1]), case.nobody, case.other)
-    found = await case.backend.search(mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
+    found = await case.backend.search(1, mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
     assert [[candidate.reference_image_id for candidate in near] for near in found] == [[1], [2]]
-    await case.backend.apply("Dlib", IndexUpdate([], np.empty((0, 0), np.float32), [1]))
-    found = await case.backend.search(mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
+    await case.backend.apply(1, "Dlib", IndexUpdate([], np.empty((0, 0), np.float32), [1]))
+    found = await case.backend.search(1, mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
     assert [[candidate.reference_image_id for candidate in near] for near in found] == [[], [2]]
 
 

@@ -23,16 +23,16 @@ class OvertakenBackend(PaintedBackend):
             event.set()
 
     async def search(
-        self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+        self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
         self.began.set()
         await self.changed.wait()
-        found = await super().search(vectors, model, metric=metric, radius=radius)
+        found = await super().search(collection_id, vectors, model, metric=metric, radius=radius)
         self.searched.set()
         return found
 
-    async def apply(self, model: ModelName, update: IndexUpdate) -> None:
-        await super().apply(model, update)
+    async def apply(self, collection_id: int, model: ModelName, update: IndexUpdate) -> None:
+        await super().apply(collection_id, model, update)
         self.changed.set()
         await self.searched.wait()
 

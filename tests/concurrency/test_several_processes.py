@@ -10,6 +10,7 @@ import pytest
 
 from facescreen.config import Settings
 from tests.api.test_blacklist import enroll, files, upload
+from tests.api.test_collections import enroll_in
 from tests.at_rest import check_disk, is_readable
 from tests.painted import BLUE, RED, Colour, inline, photo
 from tests.painted_server import server_process
@@ -24,9 +25,12 @@ async def clients(settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
         yield [(await stack.enter_async_context(server_process(settings))).client for _ in range(3)]
 
 
-async def search(client: httpx.AsyncClient, *colours: Colour) -> tuple[int, list[list[str]]]:
+async def search(
+    client: httpx.AsyncClient, *colours: Colour, collection: str = "default"
+) -> tuple[int, list[list[str]]]:
     """The version of the list, and for each face the names of those who have a photo of its very colour."""
-    body = {"images": [inline(photo(*colours))], "distance_metric": "euclidean", "threshold": 0.001}
+    images, exact = [inline(photo(*colours))], {"distance_metric": "euclidean", "threshold": 0.001}
+    body = {"images": images, "collection": collection, **exact}
     response = await client.post("/process/process-images", json=body)
     assert response.status_code == 200, response.text
     (result,) = response.json()
@@ -123,6 +127,38 @@ async def test_a_deleted_embedding_is_readable_nowhere_whoever_else_writes(
             assert not is_readable(settings, colour)
 
     await asyncio.gather(*map(act, range(6)))
+
+
+async def test_no_process_answers_from_a_stale_or_deleted_collection(
+    clients: list[httpx.AsyncClient], settings: Settings
+) -> None:
+    async def act(actor: int) -> None:
+        random = Random(actor)  # noqa: S311 - the same choices every time
+        name, colour = f"list-{actor}", (200, 10 * actor, 0)
+        for cycle in range(CYCLES):
+            created = await random.choice(clients).post("/collections/", json={"name": name})
+            assert created.status_code == 201, created.text
+            for client in clients:
+                assert await search(client, colour, collection=name) == (0, [[]])
+            person = f"{actor}-{cycle}"
+            await enroll_in(random.choice(clients), name, person, photo(colour))
+            for client in random.sample(clients, len(clients)):
+                assert (await search(client, colour, collection=name))[1] == [[person]]
+                assert (await search(client, colour))[1] == [[]]
+            assert (await random.choice(clients).delete(f"/collections/{name}/")).status_code == 204
+            assert not is_readable(settings, colour)
+            body = {"images": [inline(photo(colour))], "collection": name}
+            for client in clients:
+                for answer in (
+                    await client.post("/process/process-images", json=body),
+                    await client.get("/blacklist/", params={"collection": name}),
+                    await client.get(f"/collections/{name}/"),
+                ):
+                    assert (answer.status_code, answer.json()["code"]) == (404, "collection_not_found")
+
+    await asyncio.gather(*map(act, range(ACTORS)))
+    check_disk(settings)
+    assert files(settings.blacklist_db_path) == []
 
 
 async def test_synchronisations_wait_for_each_other(clients: list[httpx.AsyncClient]) -> None:

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import blacklist
-from facescreen.db.blacklist import StoredFile
+from facescreen.db.blacklist import WatchedFile
 from facescreen.images.folder_store import FolderStore
 from tests.api.test_blacklist import enroll
 from tests.painted import BLUE, RED, photo
+from tests.painted_server import HANGING
 
 
 @pytest.fixture
@@ -18,9 +19,10 @@ def ada_is_enrolled_meanwhile(client: httpx.AsyncClient, monkeypatch: pytest.Mon
     """Right after the folder was listed."""
     list_files = FolderStore.list
 
-    async def list_then_enroll(store: FolderStore) -> list[str]:
-        names = await list_files(store)
-        await enroll(client, "Ada", photo(RED))
+    async def list_then_enroll(store: FolderStore, folder: str | None = None) -> list[str]:
+        names = await list_files(store, folder)
+        if folder is None:
+            await enroll(client, "Ada", photo(RED))
         return names
 
     monkeypatch.setattr(FolderStore, "list", list_then_enroll)
@@ -38,7 +40,7 @@ async def test_a_person_whose_only_photo_is_deleted_meanwhile_stays(
     client: httpx.AsyncClient, ada_is_enrolled_meanwhile: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eve = await enroll(client, "Eve", photo(BLUE))
-    stored_files, delete_file = blacklist.stored_files, FolderStore.delete
+    watched_files, delete_file = blacklist.watched_files, FolderStore.delete
     is_deleted = asyncio.Event()
     deletions: list[asyncio.Task[httpx.Response]] = []
 
@@ -46,8 +48,8 @@ async def test_a_person_whose_only_photo_is_deleted_meanwhile_stays(
         await delete_file(store, name)
         is_deleted.set()
 
-    async def read_then_delete(connection: AsyncConnection) -> list[StoredFile]:
-        rows = await stored_files(connection)
+    async def read_then_delete(connection: AsyncConnection) -> list[WatchedFile]:
+        rows = await watched_files(connection)
         (ada,) = (row for row in rows if row.entry_id != eve["id"])
         # Not awaited: in the end a deletion waits until whoever could still read what was deleted is done.
         path = f"/blacklist/{ada.entry_id}/images/{ada.reference_image_id}"
@@ -56,8 +58,9 @@ async def test_a_person_whose_only_photo_is_deleted_meanwhile_stays(
         return rows
 
     monkeypatch.setattr(FolderStore, "delete", delete_and_tell)
-    monkeypatch.setattr(blacklist, "stored_files", read_then_delete)
-    assert (await client.post("/blacklist/sync")).json()["withdrawn"] == []
+    monkeypatch.setattr(blacklist, "watched_files", read_then_delete)
+    async with asyncio.timeout(HANGING):
+        assert (await client.post("/blacklist/sync")).json()["withdrawn"] == []
     assert (await deletions[0]).status_code == 200
     entries = (await client.get("/blacklist/")).json()
     assert [(entry["name"], len(entry["images"])) for entry in entries] == [("Eve", 1), ("Ada", 0)]

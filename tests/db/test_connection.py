@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.config import Settings
-from facescreen.db import blacklist, connection
+from facescreen.db import blacklist, collections, connection
+from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Status
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
 
 
@@ -21,14 +24,29 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     await opened.aclose()
 
 
+async def default_collection(transaction: AsyncConnection) -> int:
+    found = await collections.get_collection(transaction, DEFAULT_COLLECTION)
+    assert found is not None
+    return found.id
+
+
+async def insert(transaction: AsyncConnection, name: str, reason: str = "") -> int:
+    new = NewEntry(name, reason, name.lower(), None)
+    return await blacklist.insert_entry(transaction, await default_collection(transaction), new, status=Status.ACTIVE)
+
+
+async def count(transaction: AsyncConnection) -> int:
+    return (await collections.size(transaction, await default_collection(transaction))).entries
+
+
 async def add(database: Database) -> int:
     async with database.write() as transaction:
-        return await blacklist.insert_entry(transaction, name="Ada", reason="", folder="ada")
+        return await insert(transaction, "Ada")
 
 
 async def entries(database: Database) -> int:
     async with database.read() as transaction:
-        return (await blacklist.count(transaction))[0]
+        return await count(transaction)
 
 
 async def test_every_pooled_connection_has_the_required_pragmas(database: Database) -> None:
@@ -46,7 +64,7 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
 
     async def fail() -> None:
         async with database.write() as transaction:
-            await blacklist.insert_entry(transaction, name="Ada", reason="", folder="ada")
+            await insert(transaction, "Ada")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -56,9 +74,9 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
 
 async def test_a_read_is_one_moment(database: Database) -> None:
     async with database.read() as transaction:
-        assert (await blacklist.count(transaction))[0] == 0
+        assert await count(transaction) == 0
         await add(database)
-        assert (await blacklist.count(transaction))[0] == 0
+        assert await count(transaction) == 0
     assert await entries(database) == 1
 
 
@@ -88,7 +106,7 @@ async def test_a_full_database_refuses_writes_and_goes_on_reading(database: Data
         await transaction.execute(text(f"PRAGMA max_page_count={pages}"))
     with pytest.raises(StorageFullError):
         async with database.write() as transaction:
-            await blacklist.insert_entry(transaction, name="A" * 200, reason="x" * 100_000, folder="b")
+            await insert(transaction, "A" * 200, "x" * 100_000)
     assert await entries(database) == 1
 
 
@@ -101,7 +119,7 @@ async def test_nothing_deleted_stays_readable_in_any_file(
         return any(b"Zebedee" in file.read_bytes() for file in folder.iterdir())
 
     async with database.write() as transaction:
-        entry_id = await blacklist.insert_entry(transaction, name="Zebedee", reason="", folder="z")
+        entry_id = await insert(transaction, "Zebedee")
     assert readable()
     async with database.write() as transaction:
         await blacklist.delete_entry(transaction, entry_id)

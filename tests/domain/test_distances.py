@@ -49,13 +49,19 @@ def test_a_converted_threshold_is_the_same_operating_point(
         assert distances(target, one, far[None])[0] <= convert(threshold, Metric.COSINE, target)
 
 
-def test_the_euclidean_threshold_of_raw_embeddings_converts_to_no_other() -> None:
-    assert convert(0.6, Metric.EUCLIDEAN, Metric.EUCLIDEAN) == 0.6
-    for metric in ANGLE_BASED:
-        with pytest.raises(ValueError, match="euclidean"):
-            convert(0.6, Metric.EUCLIDEAN, metric)
-        with pytest.raises(ValueError, match="euclidean"):
-            convert(0.6, metric, Metric.EUCLIDEAN)
+@pytest.mark.parametrize("apart", [Metric.EUCLIDEAN, Metric.SIMILARITY])
+def test_a_threshold_that_does_not_follow_from_the_angle_converts_to_no_other(apart: Metric) -> None:
+    assert convert(0.6, apart, apart) == 0.6
+    for metric in set(Metric) - {apart}:
+        with pytest.raises(ValueError, match=r"euclidean|similarity"):
+            convert(0.6, apart, metric)
+        with pytest.raises(ValueError, match=r"euclidean|similarity"):
+            convert(0.6, metric, apart)
+
+
+def test_what_an_outside_service_says_is_not_computed() -> None:
+    with pytest.raises(ValueError, match="similarity"):
+        distances(Metric.SIMILARITY, np.ones(3, np.float32), np.ones((1, 3), np.float32))
 
 
 def test_an_all_zero_embedding_is_like_nobody() -> None:

@@ -11,7 +11,12 @@ from facescreen.domain.screening import Match, ScreenedFace, Verdict
 from facescreen.images import annotate as module
 from facescreen.images.annotate import annotate
 
-COLOURS = {Verdict.MATCH: (213, 94, 0), Verdict.CLEAR: (0, 114, 178), Verdict.WITHDRAWN: (240, 228, 66)}
+COLOURS = {
+    Verdict.MATCH: (213, 94, 0),
+    Verdict.CLEAR: (0, 114, 178),
+    Verdict.NOT_SCREENABLE: (204, 121, 167),
+    Verdict.WITHDRAWN: (240, 228, 66),
+}
 
 
 def face(box: Box, verdict: Verdict = Verdict.CLEAR, name: str = "Ada Lovelace") -> ScreenedFace:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facescreen.domain.blacklist import Entry, ReferenceImage
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Entry, ReferenceImage, Status
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Candidate, Face, Landmarks
 from facescreen.domain.screening import Match, Policy, Verdict
@@ -18,8 +18,36 @@ FACE = Face(Box(1, 2, 30, 40), Landmarks(), 0.9)
 
 def reference(id_: int) -> tuple[Entry, ReferenceImage]:
     person = id_ % PEOPLE
-    image = ReferenceImage(id_, person, f"p{person}/{id_}.jpg", "", 100, 100, FACE, "mtcnn", NOW)
-    return Entry(person, f"P{person}", "why", f"p{person}", NOW, NOW, ()), image
+    photo = f"p{person}/{id_}.jpg"
+    image = ReferenceImage(
+        id=id_,
+        entry_id=person,
+        photo=photo,
+        watched=photo,
+        status=Status.ACTIVE,
+        face_id=f"face {id_}",
+        image_id=f"image {id_}",
+        external_image_id=None,
+        sha256="",
+        width=100,
+        height=100,
+        face=FACE,
+        detector="mtcnn",
+        created_at=NOW,
+    )
+    entry = Entry(
+        id=person,
+        collection=DEFAULT_COLLECTION,
+        name=f"P{person}",
+        reason="why",
+        folder=f"p{person}",
+        user_id=f"user {person}",
+        status=Status.ACTIVE,
+        created_at=NOW,
+        updated_at=NOW,
+        images=(),
+    )
+    return entry, image
 
 
 def verdict(found: list[Candidate], policy: Policy, known: set[int] | None = None) -> tuple[Verdict, tuple[Match, ...]]:

@@ -7,12 +7,15 @@ from pydantic import WithJsonSchema
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
-from facescreen.api.problems import responses
-from facescreen.api.schemas import BlacklistRecord, ImagesAdded, Name, Reason, SyncResult, UpdateRequest
+from facescreen.api.problems import AWS_ERRORS, responses
+from facescreen.api.schemas import BlacklistRecord, CollectionName, ImagesAdded, Name, Reason, SyncResult, UpdateRequest
+from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.errors import (
     BodyTooLargeError,
+    CollectionNotFoundError,
     EnrollmentRejectedError,
     EntryNotFoundError,
+    EntryPendingError,
     FolderEmptyError,
     OverloadedError,
     ReferenceImageNotFoundError,
@@ -34,12 +37,23 @@ Selection = Annotated[
 ]
 
 
+Within = Annotated[
+    CollectionName, Query(alias="collection", description="The collection that the entry is in, or goes into.")
+]
+
+
 @router.post(
     "/",
     summary="Enroll a person",
     status_code=201,
     responses=responses(
-        EnrollmentRejectedError, TooManyImagesError, BodyTooLargeError, OverloadedError, StorageFullError
+        CollectionNotFoundError,
+        EnrollmentRejectedError,
+        TooManyImagesError,
+        BodyTooLargeError,
+        OverloadedError,
+        StorageFullError,
+        *AWS_ERRORS,
     ),
 )
 async def create_entry(
@@ -50,23 +64,30 @@ async def create_entry(
     services: ServicesDep,
     reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
     face_selection: Selection = FaceSelection.SINGLE,
+    collection: Within = DEFAULT_COLLECTION,
 ) -> BlacklistRecord:
     """All photos are taken or none: a photo without exactly one usable face is named in the error, with the cause."""
-    entry = await services.blacklist.create(name, reason, await _read(images), selection=face_selection)
-    response.headers["Location"] = request.url_for("get_entry", id=str(entry.id)).path
+    entry = await services.blacklist.create(
+        collection, name, reason, photos=await _read(images), selection=face_selection
+    )
+    location = request.url_for("get_entry", id=str(entry.id))
+    if collection != DEFAULT_COLLECTION:
+        location = location.include_query_params(collection=collection)
+    response.headers["Location"] = str(location.replace(scheme="", netloc=""))
     return BlacklistRecord.of(entry)
 
 
-@router.get("/", summary="List entries", responses=responses())
+@router.get("/", summary="List entries", responses=responses(CollectionNotFoundError))
 async def list_entries(
     response: Response,
     services: ServicesDep,
     offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Default: all.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of the name or the reason.")] = None,
+    collection: Within = DEFAULT_COLLECTION,
 ) -> list[BlacklistRecord]:
     """Oldest first. `X-Total-Count` says how many there are in all."""
-    total, entries = await services.blacklist.page(q, offset, limit)
+    total, entries = await services.blacklist.page(collection, q, offset=offset, limit=limit)
     response.headers["X-Total-Count"] = str(total)
     return [BlacklistRecord.of(entry) for entry in entries]
 
@@ -74,32 +95,49 @@ async def list_entries(
 @router.post(
     "/sync",
     summary="Synchronise with the blacklist folder",
-    responses=responses(FolderEmptyError, StorageFullError),
+    responses=responses(FolderEmptyError, StorageFullError, *AWS_ERRORS),
 )
 async def sync_folder(services: ServicesDep) -> SyncResult:
     """Enrolls photos that were dropped into `blacklist_db/<person>/`, withdraws those that were removed from there."""
     return SyncResult.of(await services.sync.sync())
 
 
-@router.get("/{id}/", summary="Get an entry", responses=responses(EntryNotFoundError))
-async def get_entry(id: EntryId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
-    return BlacklistRecord.of(await services.blacklist.get(id))
+@router.get("/{id}/", summary="Get an entry", responses=responses(CollectionNotFoundError, EntryNotFoundError))
+async def get_entry(
+    id: EntryId,  # noqa: A002 - the path's name
+    services: ServicesDep,
+    collection: Within = DEFAULT_COLLECTION,
+) -> BlacklistRecord:
+    return BlacklistRecord.of(await services.blacklist.get(collection, id))
 
 
-@router.put("/{id}/", summary="Change name or reason", responses=responses(EntryNotFoundError, StorageFullError))
+@router.put(
+    "/{id}/",
+    summary="Change name or reason",
+    responses=responses(CollectionNotFoundError, EntryNotFoundError, StorageFullError),
+)
 async def update_entry(
     id: EntryId,  # noqa: A002 - the path's name
     request: Annotated[UpdateRequest, Body(openapi_examples=UPDATE)],
     services: ServicesDep,
+    collection: Within = DEFAULT_COLLECTION,
 ) -> BlacklistRecord:
     """What is not given stays. Stored results keep the name that they were given under."""
-    return BlacklistRecord.of(await services.blacklist.update(id, request.name, request.reason))
+    return BlacklistRecord.of(await services.blacklist.update(collection, id, name=request.name, reason=request.reason))
 
 
-@router.delete("/{id}/", summary="Delete an entry", responses=responses(EntryNotFoundError, StorageFullError))
-async def delete_entry(id: EntryId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
+@router.delete(
+    "/{id}/",
+    summary="Delete an entry",
+    responses=responses(CollectionNotFoundError, EntryNotFoundError, EntryPendingError, StorageFullError, *AWS_ERRORS),
+)
+async def delete_entry(
+    id: EntryId,  # noqa: A002 - the path's name
+    services: ServicesDep,
+    collection: Within = DEFAULT_COLLECTION,
+) -> BlacklistRecord:
     """The record that was. Its photos, embeddings and stored matches are gone when this answers."""
-    return BlacklistRecord.of(await services.blacklist.delete(id))
+    return BlacklistRecord.of(await services.blacklist.delete(collection, id))
 
 
 @router.post(
@@ -107,12 +145,15 @@ async def delete_entry(id: EntryId, services: ServicesDep) -> BlacklistRecord:  
     summary="Add photos to an entry",
     status_code=201,
     responses=responses(
+        CollectionNotFoundError,
         EntryNotFoundError,
+        EntryPendingError,
         EnrollmentRejectedError,
         TooManyImagesError,
         BodyTooLargeError,
         OverloadedError,
         StorageFullError,
+        *AWS_ERRORS,
     ),
 )
 async def add_images(
@@ -120,9 +161,10 @@ async def add_images(
     images: Photos,
     services: ServicesDep,
     face_selection: Selection = FaceSelection.SINGLE,
+    collection: Within = DEFAULT_COLLECTION,
 ) -> ImagesAdded:
     """All photos are taken or none, as with a new entry."""
-    entry = await services.blacklist.add_images(id, await _read(images), face_selection)
+    entry = await services.blacklist.add_images(collection, id, await _read(images), selection=face_selection)
     return ImagesAdded(images_added=len(images), record=BlacklistRecord.of(entry))
 
 
@@ -131,23 +173,40 @@ async def add_images(
     summary="Get a reference photo",
     response_class=Response,
     responses={
-        **responses(EntryNotFoundError, ReferenceImageNotFoundError),
+        **responses(CollectionNotFoundError, EntryNotFoundError, ReferenceImageNotFoundError, *AWS_ERRORS),
         200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
     },
 )
-async def get_image(id: EntryId, image_id: ImageId, services: ServicesDep) -> Response:  # noqa: A002 - the path's name
+async def get_image(
+    id: EntryId,  # noqa: A002 - the path's name
+    image_id: ImageId,
+    services: ServicesDep,
+    collection: Within = DEFAULT_COLLECTION,
+) -> Response:
     """Upright and re-encoded: no EXIF, no GPS."""
-    return Response(await services.blacklist.image(id, image_id), media_type="image/jpeg")
+    return Response(await services.blacklist.image(collection, id, image_id), media_type="image/jpeg")
 
 
 @router.delete(
     "/{id}/images/{image_id}",
     summary="Delete a reference photo",
-    responses=responses(EntryNotFoundError, ReferenceImageNotFoundError, StorageFullError),
+    responses=responses(
+        CollectionNotFoundError,
+        EntryNotFoundError,
+        EntryPendingError,
+        ReferenceImageNotFoundError,
+        StorageFullError,
+        *AWS_ERRORS,
+    ),
 )
-async def delete_image(id: EntryId, image_id: ImageId, services: ServicesDep) -> BlacklistRecord:  # noqa: A002 - the path's name
+async def delete_image(
+    id: EntryId,  # noqa: A002 - the path's name
+    image_id: ImageId,
+    services: ServicesDep,
+    collection: Within = DEFAULT_COLLECTION,
+) -> BlacklistRecord:
     """The record without the photo. An entry that is left without photos stays, and matches nobody."""
-    return BlacklistRecord.of(await services.blacklist.delete_image(id, image_id))
+    return BlacklistRecord.of(await services.blacklist.delete_image(collection, id, image_id))
 
 
 async def _read(files: list[UploadFile]) -> list[Photo]:

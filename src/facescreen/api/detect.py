@@ -6,9 +6,9 @@ from fastapi import APIRouter, Body
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import DETECT
-from facescreen.api.problems import IMAGE_ERRORS, responses
+from facescreen.api.problems import AWS_ERRORS, IMAGE_ERRORS, responses
 from facescreen.api.schemas import DetectedFace, DetectRequest
-from facescreen.errors import OverloadedError, PackageMissingError, WeightsMissingError
+from facescreen.errors import OptionNotAvailableError, OverloadedError, PackageMissingError, WeightsMissingError
 
 router = APIRouter(prefix="/detect", tags=["detect"])
 
@@ -16,7 +16,14 @@ router = APIRouter(prefix="/detect", tags=["detect"])
 @router.post(
     "/detect-face",
     summary="Find every face in an image",
-    responses=responses(*IMAGE_ERRORS, WeightsMissingError, PackageMissingError, OverloadedError),
+    responses=responses(
+        *IMAGE_ERRORS,
+        OptionNotAvailableError,
+        WeightsMissingError,
+        PackageMissingError,
+        OverloadedError,
+        *AWS_ERRORS,
+    ),
 )
 async def detect_face(
     request: Annotated[DetectRequest, Body(openapi_examples=DETECT)], services: ServicesDep

@@ -6,12 +6,14 @@ from fastapi import APIRouter, Body, Query
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import PROCESS
-from facescreen.api.problems import responses
+from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import ProcessedImage, ProcessRequest
 from facescreen.errors import (
     BodyTooLargeError,
+    CollectionNotFoundError,
     EmbeddingsMissingError,
     InvalidThresholdError,
+    OptionNotAvailableError,
     OverloadedError,
     PackageMissingError,
     StorageFullError,
@@ -19,7 +21,7 @@ from facescreen.errors import (
     TooManyImagesError,
     WeightsMissingError,
 )
-from facescreen.services.screening import ScreeningOptions
+from facescreen.services.matching import ScreeningOptions
 
 router = APIRouter(prefix="/process", tags=["process"])
 
@@ -28,15 +30,18 @@ router = APIRouter(prefix="/process", tags=["process"])
     "/process-images",
     summary="Screen images against the blacklist",
     responses=responses(
+        CollectionNotFoundError,
         TooManyImagesError,
         BodyTooLargeError,
         InvalidThresholdError,
         ThresholdRequiredError,
+        OptionNotAvailableError,
         WeightsMissingError,
         PackageMissingError,
         EmbeddingsMissingError,
         OverloadedError,
         StorageFullError,
+        *AWS_ERRORS,
     ),
 )
 async def process_images(
@@ -58,4 +63,5 @@ async def process_images(
         threshold=request.threshold,
         all_references=all_references,
     )
-    return [ProcessedImage.of(screening) for screening in await services.screening.screen(request.images, options)]
+    found = await services.screening.screen(request.images, options, collection=request.collection)
+    return [ProcessedImage.of(screening) for screening in found]

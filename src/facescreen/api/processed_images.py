@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.problems import responses
-from facescreen.api.schemas import ProcessedImage, ProcessedImagePage
+from facescreen.api.schemas import CollectionName, ProcessedImage, ProcessedImagePage
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.screening import Verdict
 from facescreen.errors import OverloadedError, ResultNotFoundError, StorageFullError
@@ -26,6 +26,9 @@ async def list_results(
     *,
     offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    collection: Annotated[
+        CollectionName | None, Query(description="Only results of this collection. Default: of all.")
+    ] = None,
     matched_only: Annotated[bool, Query(description="Only results with a match.")] = False,
     entry: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only results that match this entry.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only results with a face of this verdict.")] = None,
@@ -36,7 +39,12 @@ async def list_results(
 ) -> ProcessedImagePage:
     """Newest first."""
     wanted = ResultFilter(
-        matched_only=matched_only, entry_id=entry, verdict=verdict, since=_aware(from_), until=_aware(to)
+        collection=collection,
+        matched_only=matched_only,
+        entry_id=entry,
+        verdict=verdict,
+        since=_aware(from_),
+        until=_aware(to),
     )
     total, page = await services.screening.page(wanted, offset, limit)
     return ProcessedImagePage(total_items=total, items=[ProcessedImage.of(screening) for screening in page])

@@ -6,10 +6,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from facescreen.config import DetectorName, ModelName
-from facescreen.domain.blacklist import Entry, ReferenceImage
-from facescreen.domain.distances import Metric
+from facescreen.domain.blacklist import COLLECTION_NAME, DEFAULT_COLLECTION, Entry, ReferenceImage, Status
+from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.screening import ImageError, Match, ScreenedFace, Screening, Verdict
+from facescreen.services.collections import DescribedCollection
 from facescreen.services.health import Health, Installed
 from facescreen.services.sync import SyncReport
 
@@ -17,6 +18,11 @@ IDENTITY_PREFIX = "blacklist_db"
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
+CollectionName = Annotated[
+    str,
+    StringConstraints(pattern=COLLECTION_NAME.pattern, min_length=1, max_length=255),
+    Field(description="Letters, digits and `_.-`, as Rekognition has it."),
+]
 ImageText = Annotated[
     str,
     Field(
@@ -38,16 +44,21 @@ class DetectRequest(_Request):
 
 
 class ProcessRequest(_Request):
+    collection: CollectionName = DEFAULT_COLLECTION
     images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
     detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
     model_name: ModelName | None = Field(default=None, description="Default: the setting of the same name.")
-    distance_metric: Metric | None = Field(default=None, description="Default: the setting of the same name.")
+    distance_metric: EmbeddingMetric | None = Field(default=None, description="Default: the setting of the same name.")
     threshold: float | None = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that matches. Default: what was measured for the model and metric.",
     )
+
+
+class CreateCollectionRequest(_Request):
+    name: CollectionName = Field(examples=["staff-entrance"])
 
 
 class UpdateRequest(_Request):
@@ -110,6 +121,10 @@ class BlacklistMatch(BaseModel):
     source_h: int
     threshold: float
     distance: float
+    similarity: float | None = Field(
+        description="What Rekognition says, 0 to 100, with `FACE_PROCESSING_BACKEND=aws_rekognition`; `distance` is "
+        "1 - similarity / 100 then, and must not be compared with distances of other backends."
+    )
     confidence: float | None = Field(
         description="Calibrated probability in percent, at even prior, of one person; null without calibration."
     )
@@ -133,6 +148,7 @@ class BlacklistMatch(BaseModel):
             source_h=source.h,
             threshold=match.threshold,
             distance=match.distance,
+            similarity=match.similarity,
             confidence=match.confidence,
             model_name=match.model_name,
             distance_metric=match.metric,
@@ -170,6 +186,7 @@ class ItemError(BaseModel):
 
 class ProcessedImage(BaseModel):
     id: int
+    collection: str
     image_path_or_identifier: str = Field(
         description="The path, the URL without credentials and query, or the SHA-256 of inline data."
     )
@@ -186,6 +203,7 @@ class ProcessedImage(BaseModel):
     def of(cls, screening: Screening) -> "ProcessedImage":
         return cls(
             id=screening.id,
+            collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
             faces=[ProcessedFace.of(index, face) for index, face in enumerate(screening.faces)],
             error=ItemError.of(screening.error) if screening.error else None,
@@ -208,6 +226,7 @@ class BlacklistImage(BaseModel):
 
     id: int
     identity: str
+    status: Status
     width: int
     height: int
     facial_area: FacialArea
@@ -219,7 +238,8 @@ class BlacklistImage(BaseModel):
     def of(cls, image: ReferenceImage) -> "BlacklistImage":
         return cls(
             id=image.id,
-            identity=f"{IDENTITY_PREFIX}/{image.identity}",
+            identity=f"{IDENTITY_PREFIX}/{image.photo}",
+            status=image.status,
             width=image.width,
             height=image.height,
             facial_area=FacialArea.of(image.face),
@@ -231,8 +251,11 @@ class BlacklistImage(BaseModel):
 
 class BlacklistRecord(BaseModel):
     id: int
+    collection: str
     name: str
     reason: str
+    user_id: str | None = Field(description="Outward id: `UserId` for Rekognition clients. Null: no person of its own.")
+    status: Status = Field(description="Only `active` entries and photos match.")
     images: list[BlacklistImage]
     created_at: datetime
     updated_at: datetime
@@ -241,11 +264,32 @@ class BlacklistRecord(BaseModel):
     def of(cls, entry: Entry) -> "BlacklistRecord":
         return cls(
             id=entry.id,
+            collection=entry.collection,
             name=entry.name,
             reason=entry.reason,
+            user_id=entry.user_id,
+            status=entry.status,
             images=[BlacklistImage.of(image) for image in entry.images],
             created_at=entry.created_at,
             updated_at=entry.updated_at,
+        )
+
+
+class CollectionRecord(BaseModel):
+    name: str
+    entries: int
+    reference_images: int
+    list_version: int = Field(description="Grows with every change of this collection.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, described: DescribedCollection) -> "CollectionRecord":
+        return cls(
+            name=described.collection.name,
+            entries=described.size.entries,
+            reference_images=described.size.images,
+            list_version=described.version,
+            created_at=described.collection.created_at,
         )
 
 
@@ -289,7 +333,8 @@ class HealthStatus(BaseModel):
     model_name: str
     distance_metric: Metric
     threshold: float
-    list_version: int
+    collections: int
+    list_version: int = Field(description="Of the default collection, as the two counts below.")
     entries: int
     reference_images: int
 
@@ -303,6 +348,7 @@ class HealthStatus(BaseModel):
             model_name=health.model,
             distance_metric=health.policy.metric,
             threshold=health.policy.threshold,
+            collections=health.collections,
             list_version=health.list_version,
             entries=health.entries,
             reference_images=health.reference_images,
@@ -363,7 +409,7 @@ class Models(BaseModel):
                 )
                 for model in installed.models
             ],
-            distance_metrics=list(Metric),
+            distance_metrics=list(EMBEDDING_METRICS) if installed.models else [],
         )
 
 

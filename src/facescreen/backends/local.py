@@ -1,8 +1,8 @@
-"""This machine: detectors and models of the recognition package, and one FAISS index per embedding space."""
+"""This machine: detectors and models of the recognition package, and one FAISS index per collection and model."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class LocalBackend:
         self._pool = pool
         self._detectors: dict[DetectorName, Detector] = {}
         self._embedders: dict[ModelName, Embedder] = {}
-        self._indexes: dict[ModelName, EmbeddingIndex] = {}
+        self._indexes: dict[tuple[int, ModelName], EmbeddingIndex] = {}
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self) -> None:
@@ -70,18 +70,21 @@ class LocalBackend:
         return await self._pool.run(embedder.embed, [crop for probe in probes for crop in probe.crops])
 
     async def search(
-        self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+        self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
-        return await self._pool.run(self._index(model).search, vectors, metric, radius)
+        return await self._pool.run(self._index(collection_id, model).search, vectors, metric, radius)
 
     def space(self, model: ModelName) -> EmbeddingSpace:
         return EmbeddingSpace(MODELS[model].space)
 
-    async def apply(self, model: ModelName, update: IndexUpdate) -> None:
-        index = self._index(model)
+    async def apply(self, collection_id: int, model: ModelName, update: IndexUpdate) -> None:
+        index = self._index(collection_id, model)
         await self._pool.run(index.delete, update.withdrawn_ids)
         if update.embedded_ids:
             await self._pool.run(index.upsert, update.embedded_ids, update.vectors)
+
+    async def retain(self, collection_ids: Collection[int]) -> None:
+        self._indexes = {key: index for key, index in self._indexes.items() if key[0] in collection_ids}
 
     async def aclose(self) -> None:
         self._detectors.clear()
@@ -102,5 +105,8 @@ class LocalBackend:
                 self._embedders[name] = await self._pool.run(load_embedder, name, weights=self._weights)
             return self._embedders[name]
 
-    def _index(self, model: ModelName) -> EmbeddingIndex:
-        return self._indexes.setdefault(model, FaissIndex(MODELS[model].dimension))
+    def _index(self, collection_id: int, model: ModelName) -> EmbeddingIndex:
+        key = (collection_id, model)
+        if key not in self._indexes:
+            self._indexes[key] = FaissIndex(MODELS[model].dimension)
+        return self._indexes[key]

@@ -1,5 +1,6 @@
 """Entries, reference images, embeddings and the change feed."""
 
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,71 +8,107 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, RowMapping, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import faces
-from facescreen.db.schema import changes, embeddings, entries, reference_images
-from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage
+from facescreen.db.schema import changes, collections, embeddings, entries, matches, reference_images
+from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
 
 _VECTOR = np.dtype("<f4")
 _CHUNK = 500
 """Ids in one statement, below SQLite's limit on bound values."""
 
-_IMAGES = select(reference_images, entries.c.folder).join(entries)
-"""What :func:`_image` reads."""
+_ENTRIES = select(
+    *(column for column in entries.c if column is not entries.c.collection_id), collections.c.name.label("collection")
+).join(collections)
+"""What an :class:`Entry` is made of, without its images."""
 
 
-class PhotoFile(NamedTuple):
-    """A stored photo: its name in the entry's folder, and the SHA-256 of its bytes in hex."""
+class NewEntry(NamedTuple):
+    """An entry that is about to be stored; ``user_id`` as in :class:`facescreen.domain.blacklist.Entry`."""
 
     name: str
-    sha256: str
+    reason: str
+    folder: str
+    user_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """A reference image that is about to be stored, with its raw embedding (dimension,) in ``space``."""
+class Embedded:
+    """The raw embedding (dimension,) of a face, and the space that it belongs to."""
 
-    width: int
-    height: int
-    face: Face
-    detector: str
     space: str
     vector: Vector
 
 
-class StoredFile(NamedTuple):
-    """A reference image's file, by its entry."""
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """A reference image that is about to be stored; names and ids as in ``domain.blacklist.ReferenceImage``.
+
+    Attributes:
+        embedded: ``None`` where an outside service keeps the face.
+    """
+
+    photo: str
+    watched: str | None
+    sha256: str
+    width: int
+    height: int
+    face: Face
+    detector: str
+    embedded: Embedded | None
+    image_id: str
+    external_image_id: str | None = None
+
+
+class WatchedFile(NamedTuple):
+    """A file of the blacklist folder and the reference image that stands and falls with it."""
 
     entry_id: int
     reference_image_id: int
-    folder: str
-    file: str
+    name: str
     sha256: str
     created_at: datetime
 
 
-async def insert_entry(connection: AsyncConnection, *, name: str, reason: str, folder: str) -> int:
+async def insert_entry(connection: AsyncConnection, collection_id: int, new: NewEntry, *, status: Status) -> int:
     """Add an entry without images and return its id."""
     now = datetime.now(UTC)
-    row = {"name": name, "reason": reason, "folder": folder, "created_at": now, "updated_at": now}
+    row = {
+        **new._asdict(),
+        "collection_id": collection_id,
+        "status": status,
+        "created_at": now,
+        "updated_at": now,
+    }
     added: int = (await connection.execute(insert(entries).values(row).returning(entries.c.id))).scalar_one()
     return added
 
 
 async def insert_images(
-    connection: AsyncConnection, entry_id: int, images: Iterable[tuple[PhotoFile, NewImage]]
-) -> None:
-    """Add reference images with their embeddings, and say so in the change feed."""
+    connection: AsyncConnection, entry_id: int, images: Iterable[NewImage], *, status: Status
+) -> list[int]:
+    """Add reference images with their embeddings, say so in the change feed, and return their ids.
+
+    Active ones get a face id; pending ones get theirs from the outside service.
+    """
     now = datetime.now(UTC)
-    for file, image in images:
+    collection_id = await _collection_of(connection, entry_id)
+    ids = []
+    for image in images:
         row = {
+            "collection_id": collection_id,
             "entry_id": entry_id,
-            "file": file.name,
-            "sha256": file.sha256,
+            "photo": image.photo,
+            "watched": image.watched,
+            "status": status,
+            "face_id": str(uuid.uuid4()) if status is Status.ACTIVE else None,
+            "image_id": image.image_id,
+            "external_image_id": image.external_image_id,
+            "sha256": image.sha256,
             "width": image.width,
             "height": image.height,
             "detector": image.detector,
@@ -79,36 +116,87 @@ async def insert_images(
             **faces.to_columns(image.face),
         }
         added = await connection.execute(insert(reference_images).values(row).returning(reference_images.c.id))
-        await insert_embedding(connection, entry_id, added.scalar_one(), space=image.space, vector=image.vector)
+        image_id = added.scalar_one()
+        ids.append(image_id)
+        if image.embedded is not None:
+            await insert_embedding(connection, image_id, image.embedded)
     await _touch(connection, entry_id)
+    return ids
 
 
-async def insert_embedding(
-    connection: AsyncConnection, entry_id: int, reference_image_id: int, *, space: str, vector: Vector
-) -> None:
+async def insert_embedding(connection: AsyncConnection, reference_image_id: int, embedded: Embedded) -> None:
     """Keep the raw embedding of a reference image in one more space, and say so in the change feed.
 
     Does nothing where the image has one in this space already, or is gone.
     """
-    exists = select(reference_images.c.id).where(reference_images.c.id == reference_image_id)
-    if (await connection.execute(exists)).first() is None:
+    owner = select(reference_images.c.entry_id, reference_images.c.collection_id)
+    row = (await connection.execute(owner.where(reference_images.c.id == reference_image_id))).one_or_none()
+    if row is None:
         return
     result = await connection.execute(
         insert_or_ignore(embeddings)
-        .values(reference_image_id=reference_image_id, space=space, vector=vector.astype(_VECTOR).tobytes())
+        .values(
+            reference_image_id=reference_image_id,
+            space=embedded.space,
+            collection_id=row.collection_id,
+            vector=embedded.vector.astype(_VECTOR).tobytes(),
+        )
         .on_conflict_do_nothing()
     )
     if result.rowcount:
-        await _append(connection, ChangeKind.EMBEDDED, entry_id, reference_image_id=reference_image_id)
+        await _append(connection, ChangeKind.EMBEDDED, row.entry_id, reference_image_id=reference_image_id)
 
 
-async def update_entry(connection: AsyncConnection, entry_id: int, *, name: str | None, reason: str | None) -> bool:
-    """Change what is given; whether there is such an entry."""
+async def activate(connection: AsyncConnection, entry_id: int, face_ids: dict[int, str]) -> None:
+    """An entry and these of its reference images are known to the outside service now, the faces by these ids."""
+    for image_id, face_id in face_ids.items():
+        await connection.execute(
+            update(reference_images)
+            .where(reference_images.c.id == image_id)
+            .values(status=Status.ACTIVE, face_id=face_id)
+        )
+        await _append(connection, ChangeKind.EMBEDDED, entry_id, reference_image_id=image_id)
+    await connection.execute(update(entries).where(entries.c.id == entry_id).values(status=Status.ACTIVE))
+
+
+async def begin_withdrawal(
+    connection: AsyncConnection, entry_id: int, image_ids: Sequence[int], *, whole: bool
+) -> None:
+    """These reference images, and with ``whole`` the entry, match nobody from now on."""
+    for image_id in image_ids:
+        await connection.execute(
+            update(reference_images)
+            .where(reference_images.c.entry_id == entry_id, reference_images.c.id == image_id)
+            .values(status=Status.WITHDRAWING)
+        )
+        await _append(connection, ChangeKind.WITHDRAWN, entry_id, reference_image_id=image_id)
+    if whole:
+        await connection.execute(update(entries).where(entries.c.id == entry_id).values(status=Status.WITHDRAWING))
+
+
+async def update_entry(connection: AsyncConnection, entry_id: int, *, name: str | None, reason: str | None) -> None:
+    """Change what is given."""
     values = {key: value for key, value in (("name", name), ("reason", reason)) if value is not None}
-    if not await _touch(connection, entry_id, **values):
-        return False
+    await _touch(connection, entry_id, **values)
     await _append(connection, ChangeKind.EDITED, entry_id)
-    return True
+
+
+async def set_user_id(connection: AsyncConnection, entry_id: int, user_id: str | None) -> None:
+    """Make the entry a person with this outward id, or no person of its own any more."""
+    await connection.execute(update(entries).where(entries.c.id == entry_id).values(user_id=user_id))
+    await _append(connection, ChangeKind.EDITED, entry_id)
+
+
+async def move_images(connection: AsyncConnection, image_ids: Sequence[int], entry_id: int) -> None:
+    """Make these reference images another entry's of the same collection; stored matches of them follow."""
+    for image_id in image_ids:
+        moved = reference_images.c.id == image_id
+        await connection.execute(update(reference_images).where(moved).values(entry_id=entry_id))
+        await connection.execute(
+            update(matches).where(matches.c.reference_image_id == image_id).values(entry_id=entry_id)
+        )
+    await _touch(connection, entry_id)
+    await _append(connection, ChangeKind.EDITED, entry_id)
 
 
 async def delete_images(connection: AsyncConnection, entry_id: int, image_ids: Sequence[int]) -> None:
@@ -127,26 +215,43 @@ async def delete_entry(connection: AsyncConnection, entry_id: int) -> None:
         await connection.execute(select(reference_images.c.id).where(reference_images.c.entry_id == entry_id))
     ).scalars()
     await delete_images(connection, entry_id, list(ids))
-    await connection.execute(delete(entries).where(entries.c.id == entry_id))
     await _append(connection, ChangeKind.WITHDRAWN, entry_id)
+    await connection.execute(delete(entries).where(entries.c.id == entry_id))
 
 
-async def get_entry(connection: AsyncConnection, entry_id: int) -> Entry | None:
-    """The entry with its images, or ``None``."""
-    found = await _entries(connection, select(entries).where(entries.c.id == entry_id))
+async def get_entry(connection: AsyncConnection, entry_id: int, *, collection_id: int | None = None) -> Entry | None:
+    """The entry with its images, or ``None``; also ``None`` if it is not in the collection that is given."""
+    where = [entries.c.id == entry_id]
+    if collection_id is not None:
+        where.append(entries.c.collection_id == collection_id)
+    found = await _with_images(connection, _ENTRIES.where(*where))
+    return found[0] if found else None
+
+
+async def get_person(connection: AsyncConnection, collection_id: int, user_id: str) -> Entry | None:
+    """The entry with this outward id, or ``None``."""
+    where = (entries.c.collection_id == collection_id, entries.c.user_id == user_id)
+    found = await _with_images(connection, _ENTRIES.where(*where))
     return found[0] if found else None
 
 
 async def list_entries(
-    connection: AsyncConnection, *, query: str | None, offset: int, limit: int | None
+    connection: AsyncConnection, collection_id: int, *, query: str | None = None, offset: int = 0, limit: int | None
 ) -> tuple[int, list[Entry]]:
     """How many entries match, and a page of them, oldest first; ``query`` looks into name and reason, ignoring case."""
-    where: list[ColumnElement[bool]] = []
+    where: list[ColumnElement[bool]] = [entries.c.collection_id == collection_id]
     if query:
         where.append(or_(*(column.icontains(query, autoescape=True) for column in (entries.c.name, entries.c.reason))))
     total = (await connection.execute(select(func.count()).select_from(entries).where(*where))).scalar_one()
-    page = select(entries).where(*where).order_by(entries.c.id).offset(offset).limit(-1 if limit is None else limit)
-    return total, await _entries(connection, page)
+    page = _ENTRIES.where(*where).order_by(entries.c.id).offset(offset).limit(-1 if limit is None else limit)
+    return total, await _with_images(connection, page)
+
+
+async def unsettled_entries(connection: AsyncConnection) -> list[Entry]:
+    """Entries of all collections that are, or have photos that are, pending or being withdrawn."""
+    images = select(reference_images.c.entry_id).where(reference_images.c.status != Status.ACTIVE)
+    where = or_(entries.c.status != Status.ACTIVE, entries.c.id.in_(images))
+    return await _with_images(connection, _ENTRIES.where(where).order_by(entries.c.id))
 
 
 async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> set[int]:
@@ -156,16 +261,19 @@ async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> s
 
 
 async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, tuple[Entry, ReferenceImage]]:
-    """Reference images by id, each with its entry (whose ``images`` are left empty). Ids that are gone are left out."""
-    found = {}
-    wanted = sorted(set(ids))
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = reference_images.c.id.in_(wanted[start : start + _CHUNK])
-        rows = await connection.execute(_IMAGES.where(chunk))
-        images = [_image(row) for row in rows.mappings()]
-        owners = await _bare_entries(connection, {image.entry_id for image in images})
-        found.update({image.id: (owners[image.entry_id], image) for image in images})
-    return found
+    """Active reference images by id, each with its entry (whose ``images`` are left empty).
+
+    Ids that are gone are left out.
+    """
+    return {image.id: (owner, image) for owner, image in await _owned(connection, reference_images.c.id, ids)}
+
+
+async def references_by_face(
+    connection: AsyncConnection, face_ids: Iterable[str]
+) -> dict[str, tuple[Entry, ReferenceImage]]:
+    """The same by the outward id of the face."""
+    owned = await _owned(connection, reference_images.c.face_id, face_ids)
+    return {image.face_id: (owner, image) for owner, image in owned if image.face_id is not None}
 
 
 async def image_hashes(connection: AsyncConnection, entry_id: int) -> set[str]:
@@ -174,15 +282,40 @@ async def image_hashes(connection: AsyncConnection, entry_id: int) -> set[str]:
     return set(rows.scalars())
 
 
-async def stored_files(connection: AsyncConnection) -> list[StoredFile]:
-    """The file of every reference image."""
+async def watched_files(connection: AsyncConnection) -> list[WatchedFile]:
+    """Every file of the blacklist folder that a reference image stands and falls with."""
     table = reference_images
     rows = await connection.execute(
-        select(table.c.entry_id, table.c.id, entries.c.folder, table.c.file, table.c.sha256, table.c.created_at)
-        .join(entries)
+        select(table.c.entry_id, table.c.id, table.c.watched, table.c.sha256, table.c.created_at)
+        .where(table.c.watched.is_not(None))
         .order_by(table.c.id)
     )
-    return [StoredFile(*row) for row in rows]
+    return [WatchedFile(*row) for row in rows]
+
+
+async def named_photos(connection: AsyncConnection) -> set[str]:
+    """Names that rows know, of photos and of watched files."""
+    found: set[str] = set()
+    for column in (reference_images.c.photo, reference_images.c.watched):
+        found.update((await connection.execute(select(column).where(column.is_not(None)))).scalars())
+    return found
+
+
+async def kept_photos(connection: AsyncConnection, names: Sequence[str]) -> set[str]:
+    """Those of the names that rows know which are not being withdrawn."""
+    found: set[str] = set()
+    for start in range(0, len(names), _CHUNK):
+        for column in (reference_images.c.photo, reference_images.c.watched):
+            chunk = column.in_(names[start : start + _CHUNK])
+            kept = select(column).where(chunk, reference_images.c.status != Status.WITHDRAWING)
+            found.update((await connection.execute(kept)).scalars())
+    return found
+
+
+async def photos(connection: AsyncConnection) -> set[str]:
+    """Names of the photos of all active reference images."""
+    statement = select(reference_images.c.photo).where(reference_images.c.status == Status.ACTIVE)
+    return set((await connection.execute(statement)).scalars())
 
 
 async def entry_of_folder(connection: AsyncConnection, folder: str) -> int | None:
@@ -190,26 +323,33 @@ async def entry_of_folder(connection: AsyncConnection, folder: str) -> int | Non
     return (await connection.execute(select(entries.c.id).where(entries.c.folder == folder))).scalar_one_or_none()
 
 
-async def version(connection: AsyncConnection) -> int:
-    """The version of the list: that of its last change, 0 before the first."""
-    return (await connection.execute(select(func.max(changes.c.version)))).scalar_one() or 0
+async def version(connection: AsyncConnection, collection_id: int) -> int:
+    """The version of a collection: that of its last change, 0 before the first."""
+    newest = select(func.max(changes.c.version)).where(changes.c.collection_id == collection_id)
+    return (await connection.execute(newest)).scalar_one() or 0
 
 
-async def changes_since(connection: AsyncConnection, known: int) -> list[Change]:
-    """The changes after a version, in order."""
-    rows = await connection.execute(select(changes).where(changes.c.version > known).order_by(changes.c.version))
+async def changes_since(connection: AsyncConnection, collection_id: int, known: int) -> list[Change]:
+    """The changes of a collection after a version, in order."""
+    rows = await connection.execute(
+        select(changes)
+        .where(changes.c.collection_id == collection_id, changes.c.version > known)
+        .order_by(changes.c.version)
+    )
     return [Change(row.version, ChangeKind(row.kind), row.entry_id, row.reference_image_id) for row in rows]
 
 
 async def vectors(
-    connection: AsyncConnection, space: str, ids: Sequence[int] | None = None
+    connection: AsyncConnection, collection_id: int, space: str, *, ids: Sequence[int] | None = None
 ) -> tuple[list[int], Vectors]:
     """Raw embeddings of a space as reference image ids and rows (n, dimension); shape (0, 0) where there are none.
 
     Args:
-        ids: only these reference images; all of them where ``None``.
+        ids: only these reference images; all of the collection where ``None``.
     """
-    statement = select(embeddings.c.reference_image_id, embeddings.c.vector).where(embeddings.c.space == space)
+    statement = select(embeddings.c.reference_image_id, embeddings.c.vector).where(
+        embeddings.c.collection_id == collection_id, embeddings.c.space == space
+    )
     if ids is None:
         rows = (await connection.execute(statement)).all()
     else:
@@ -223,48 +363,70 @@ async def vectors(
     return [row.reference_image_id for row in rows], found.astype(np.float32)
 
 
-async def count_embeddings(connection: AsyncConnection, space: str) -> int:
-    """How many reference images have an embedding in the space."""
-    statement = select(func.count()).select_from(embeddings).where(embeddings.c.space == space)
-    return (await connection.execute(statement)).scalar_one()
+async def count_missing(connection: AsyncConnection, collection_id: int, space: str) -> int:
+    """How many active reference images of the collection have no embedding in the space."""
+    images = select(func.count()).where(
+        reference_images.c.collection_id == collection_id, reference_images.c.status == Status.ACTIVE
+    )
+    embedded = select(func.count()).where(embeddings.c.collection_id == collection_id, embeddings.c.space == space)
+    missing: int = (
+        await connection.execute(select(images.scalar_subquery() - embedded.scalar_subquery()))
+    ).scalar_one()
+    return missing
 
 
-async def images_without_embedding(connection: AsyncConnection, space: str) -> list[ReferenceImage]:
-    """Reference images that have no embedding in the space yet, oldest first."""
+async def images_without_embedding(
+    connection: AsyncConnection, space: str, collection_id: int | None = None
+) -> list[ReferenceImage]:
+    """Active reference images, of one collection or of all, without an embedding in the space, oldest first."""
     embedded = and_(embeddings.c.reference_image_id == reference_images.c.id, embeddings.c.space == space)
+    where = [embeddings.c.space.is_(None), reference_images.c.status == Status.ACTIVE]
+    if collection_id is not None:
+        where.append(reference_images.c.collection_id == collection_id)
     rows = await connection.execute(
-        _IMAGES.outerjoin(embeddings, embedded).where(embeddings.c.space.is_(None)).order_by(reference_images.c.id)
+        select(reference_images).outerjoin(embeddings, embedded).where(*where).order_by(reference_images.c.id)
     )
     return [_image(row) for row in rows.mappings()]
 
 
-async def count(connection: AsyncConnection) -> tuple[int, int]:
-    """How many entries and how many reference images there are."""
-    people = (await connection.execute(select(func.count()).select_from(entries))).scalar_one()
-    images = (await connection.execute(select(func.count()).select_from(reference_images))).scalar_one()
-    return people, images
-
-
-async def _entries(connection: AsyncConnection, statement: Select[Any]) -> list[Entry]:
-    rows = (await connection.execute(statement)).all()
+async def _with_images(connection: AsyncConnection, statement: Select[Any]) -> list[Entry]:
+    rows = (await connection.execute(statement)).mappings().all()
     images: dict[int, list[ReferenceImage]] = defaultdict(list)
-    ids = [row.id for row in rows]
+    ids = [row["id"] for row in rows]
     for start in range(0, len(ids), _CHUNK):
         chunk = reference_images.c.entry_id.in_(ids[start : start + _CHUNK])
-        found = await connection.execute(_IMAGES.where(chunk).order_by(reference_images.c.id))
+        found = await connection.execute(select(reference_images).where(chunk).order_by(reference_images.c.id))
         for row in found.mappings():
             images[row["entry_id"]].append(_image(row))
-    return [Entry(**row._mapping, images=tuple(images[row.id])) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented name
+    return [_entry(row, tuple(images[row["id"]])) for row in rows]
 
 
-async def _bare_entries(connection: AsyncConnection, ids: set[int]) -> dict[int, Entry]:
-    rows = (await connection.execute(select(entries).where(entries.c.id.in_(ids)))).mappings()
-    return {row["id"]: Entry(**row, images=()) for row in rows}
+async def _owned(
+    connection: AsyncConnection, column: Column[Any], keys: Iterable[Any]
+) -> list[tuple[Entry, ReferenceImage]]:
+    """Active reference images by a column's values, each with its entry without images."""
+    found = []
+    wanted = sorted(set(keys))
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = column.in_(wanted[start : start + _CHUNK])
+        active = reference_images.c.status == Status.ACTIVE
+        rows = await connection.execute(select(reference_images).where(chunk, active))
+        images = [_image(row) for row in rows.mappings()]
+        owners = await connection.execute(_ENTRIES.where(entries.c.id.in_({image.entry_id for image in images})))
+        by_id = {row["id"]: _entry(row, ()) for row in owners.mappings()}
+        found += [(by_id[image.entry_id], image) for image in images]
+    return found
 
 
-async def _touch(connection: AsyncConnection, entry_id: int, **values: str) -> bool:
-    statement = update(entries).where(entries.c.id == entry_id).values(updated_at=datetime.now(UTC), **values)
-    return (await connection.execute(statement)).rowcount == 1
+async def _touch(connection: AsyncConnection, entry_id: int, **values: str) -> None:
+    values_now = {"updated_at": datetime.now(UTC), **values}
+    await connection.execute(update(entries).where(entries.c.id == entry_id).values(values_now))
+
+
+async def _collection_of(connection: AsyncConnection, entry_id: int) -> int:
+    of_entry = select(entries.c.collection_id).where(entries.c.id == entry_id)
+    found: int = (await connection.execute(of_entry)).scalar_one()
+    return found
 
 
 async def _append(
@@ -272,16 +434,29 @@ async def _append(
 ) -> None:
     await connection.execute(
         insert(changes).values(
-            kind=kind, entry_id=entry_id, reference_image_id=reference_image_id, at=datetime.now(UTC)
+            collection_id=await _collection_of(connection, entry_id),
+            kind=kind,
+            entry_id=entry_id,
+            reference_image_id=reference_image_id,
+            at=datetime.now(UTC),
         )
     )
+
+
+def _entry(row: RowMapping, images: tuple[ReferenceImage, ...]) -> Entry:
+    return Entry(**{**row, "status": Status(row["status"])}, images=images)
 
 
 def _image(row: RowMapping) -> ReferenceImage:
     return ReferenceImage(
         id=row["id"],
         entry_id=row["entry_id"],
-        identity=f"{row['folder']}/{row['file']}",
+        photo=row["photo"],
+        watched=row["watched"],
+        status=Status(row["status"]),
+        face_id=row["face_id"],
+        image_id=row["image_id"],
+        external_image_id=row["external_image_id"],
         sha256=row["sha256"],
         width=row["width"],
         height=row["height"],

@@ -16,6 +16,7 @@ class StoreName(StrEnum):
 
     BLACKLIST = "blacklist"
     PROCESSED = "processed"
+    BUCKET = "bucket"
 
 
 class FileName(NamedTuple):

@@ -60,15 +60,28 @@ def _face() -> list[Column[Any]]:
     ]
 
 
+collections = Table(
+    "collections",
+    metadata,
+    _id(),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 entries = Table(
     "entries",
     metadata,
     _id(),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
     Column("name", String(200), nullable=False),
     Column("reason", String(2000), nullable=False),
     Column("folder", String(255), nullable=False, unique=True),
+    Column("user_id", String(128)),
+    Column("status", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("collection_id", "user_id"),
     sqlite_autoincrement=True,
 )
 
@@ -76,18 +89,23 @@ reference_images = Table(
     "reference_images",
     metadata,
     _id(),
-    Column("entry_id", ForeignKey("entries.id", ondelete="CASCADE"), nullable=False),
-    Column("file", String(255), nullable=False),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("entry_id", ForeignKey("entries.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("photo", String(511), nullable=False, index=True),
+    Column("watched", String(511), unique=True),
+    Column("status", String(16), nullable=False),
+    Column("face_id", String(36), unique=True),
+    Column("image_id", String(36), nullable=False),
+    Column("external_image_id", String(255)),
     Column("sha256", String(64), nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     *_face(),
     Column("detector", String(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("entry_id", "file"),
-    UniqueConstraint("entry_id", "sha256"),
     sqlite_autoincrement=True,
 )
+"""``collection_id`` is the entry's: with it here, a collection's faces are counted and read without a join."""
 
 embeddings = Table(
     "embeddings",
@@ -99,7 +117,9 @@ embeddings = Table(
         autoincrement=False,
     ),
     Column("space", String(100), primary_key=True),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
     Column("vector", LargeBinary, nullable=False),
+    Index("ix_embeddings_collection_id_space", "collection_id", "space"),
 )
 """``vector`` is the raw embedding as little-endian float32."""
 
@@ -107,18 +127,21 @@ changes = Table(
     "changes",
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("collection_id", Integer, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("entry_id", Integer, nullable=False),
     Column("reference_image_id", Integer),
     Column("at", UtcDateTime, nullable=False),
+    Index("ix_changes_collection_id_version", "collection_id", "version"),
     sqlite_autoincrement=True,
 )
-"""The change feed. It names rows that may be gone, so it has no foreign keys."""
+"""The change feed of every collection. It names rows that may be gone, so it has no foreign keys."""
 
 screenings = Table(
     "screenings",
     metadata,
     _id(),
+    Column("collection", String(255), nullable=False),
     Column("image_identifier", String(4096), nullable=False),
     Column("detector", String(32), nullable=False),
     Column("model_name", String(32), nullable=False),
@@ -178,3 +201,15 @@ file_intents = Table(
 
 ``owner`` is the process that may still commit the row; without one the file is to be removed.
 """
+
+request_tokens = Table(
+    "request_tokens",
+    metadata,
+    Column("operation", String(32), primary_key=True),
+    Column("token", String(64), primary_key=True),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("at", UtcDateTime, nullable=False, index=True),
+)
+"""What was answered to requests that say by a token which of them are the same; ``sha256`` is of their parameters."""

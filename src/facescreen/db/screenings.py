@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import faces
 from facescreen.db.blacklist import existing_entries
-from facescreen.db.schema import matches, screened_faces, screenings
+from facescreen.db.schema import entries, matches, screened_faces, screenings
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box
 from facescreen.domain.screening import ImageError, Match, Policy, ScreenedFace, Screening, Verdict
@@ -22,11 +22,13 @@ class ResultFilter:
 
     Attributes:
         matched_only: results with at least one match.
+        collection: results of this collection.
         entry_id: results with a match of this entry.
         verdict: results with at least one face of this verdict.
         since, until: creation time, inclusive and exclusive.
     """
 
+    collection: str | None = None
     matched_only: bool = False
     entry_id: int | None = None
     verdict: Verdict | None = None
@@ -45,6 +47,7 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
     inserted = await connection.execute(
         insert(screenings)
         .values(
+            collection=screening.collection,
             image_identifier=screening.image_identifier,
             detector=screening.detector,
             model_name=screening.model_name,
@@ -89,6 +92,12 @@ async def list_screenings(
     return total, await _read(connection, where, offset=offset, limit=limit)
 
 
+async def copies(connection: AsyncConnection) -> set[str]:
+    """Names of the pictures of all results."""
+    statement = select(screenings.c.copy).where(screenings.c.copy.is_not(None))
+    return {name for name in (await connection.execute(statement)).scalars() if name}
+
+
 async def delete_screening(connection: AsyncConnection, screening_id: int) -> None:
     """Remove a result with its faces and matches."""
     await connection.execute(delete(screenings).where(screenings.c.id == screening_id))
@@ -96,12 +105,22 @@ async def delete_screening(connection: AsyncConnection, screening_id: int) -> No
 
 async def withdraw_entry(connection: AsyncConnection, entry_id: int) -> None:
     """Remove an entry's matches; faces that are left without a match say that theirs was withdrawn."""
-    affected = select(matches.c.face_id).where(matches.c.entry_id == entry_id)
-    others = exists().where(matches.c.face_id == screened_faces.c.id, matches.c.entry_id != entry_id)
+    await _withdraw(connection, matches.c.entry_id == entry_id)
+
+
+async def withdraw_collection(connection: AsyncConnection, collection_id: int) -> None:
+    """The same for every entry of a collection."""
+    of_collection = select(entries.c.id).where(entries.c.collection_id == collection_id)
+    await _withdraw(connection, matches.c.entry_id.in_(of_collection))
+
+
+async def _withdraw(connection: AsyncConnection, withdrawn: ColumnElement[bool]) -> None:
+    affected = select(matches.c.face_id).where(withdrawn)
+    others = exists().where(matches.c.face_id == screened_faces.c.id, ~withdrawn)
     await connection.execute(
         update(screened_faces).where(screened_faces.c.id.in_(affected), ~others).values(verdict=Verdict.WITHDRAWN)
     )
-    await connection.execute(delete(matches).where(matches.c.entry_id == entry_id))
+    await connection.execute(delete(matches).where(withdrawn))
 
 
 def _without_deleted(face: ScreenedFace, alive: set[int]) -> ScreenedFace:
@@ -114,6 +133,8 @@ def _without_deleted(face: ScreenedFace, alive: set[int]) -> ScreenedFace:
 def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
     face = screened_faces.c.screening_id == screenings.c.id
     conditions: list[ColumnElement[bool]] = []
+    if wanted.collection is not None:
+        conditions.append(screenings.c.collection == wanted.collection)
     if wanted.matched_only:
         conditions.append(exists().where(face, screened_faces.c.verdict == Verdict.MATCH))
     if wanted.verdict is not None:
@@ -163,6 +184,7 @@ def _screening(row: RowMapping, face_rows: list[RowMapping], matches_of: dict[in
     policy = Policy(Metric(row["metric"]), row["threshold"], all_references=bool(row["all_references"]))
     return Screening(
         id=row["id"],
+        collection=row["collection"],
         image_identifier=row["image_identifier"],
         detector=row["detector"],
         model_name=row["model_name"],

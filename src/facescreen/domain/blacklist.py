@@ -1,10 +1,38 @@
-"""People on the list, their photos, and the ordered feed of changes to both."""
+"""Collections, the people in them, their photos, and the ordered feed of changes to all three."""
 
+import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from facescreen.domain.faces import Face
+
+COLLECTION_NAME = re.compile(r"^[a-zA-Z0-9_.\-]{1,255}$")
+"""What a collection may be called: ``CollectionId`` of the Rekognition service model."""
+
+DEFAULT_COLLECTION = "default"
+"""Name of the collection that requests mean if they name none."""
+
+
+class Status(StrEnum):
+    """How far an entry or a photo is known to everybody who has to know it; only active ones match."""
+
+    PENDING = "pending"
+    """Stored here; the outside service does not have all of it yet."""
+    ACTIVE = "active"
+    """Stored everywhere."""
+    WITHDRAWING = "withdrawing"
+    """To be deleted; the outside service may still have some of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A list of people that is searched as a whole, and apart from all others."""
+
+    id: int
+    name: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,14 +40,23 @@ class ReferenceImage:
     """A stored photo of an entry, with the one face in it that the entry is recognized by.
 
     Attributes:
-        identity: ``<folder>/<file>`` below the blacklist folder.
-        sha256: of the stored file's bytes, in hex.
+        photo: name of the photo in the photo store, ``<folder>/<file>``. Faces of one group photo may share it.
+        watched: file below the blacklist folder that this face stands and falls with, ``None`` without.
+        face_id: outward id of the face, a UUID; ``None`` until the outside service gave one.
+        image_id: outward id of the photo that was enrolled, a UUID.
+        external_image_id: the caller's own name for the photo, if one was given.
+        sha256: of the stored photo's bytes, in hex.
         width, height: of the upright photo, in pixels.
     """
 
     id: int
     entry_id: int
-    identity: str
+    photo: str
+    watched: str | None
+    status: Status
+    face_id: str | None
+    image_id: str
+    external_image_id: str | None
     sha256: str
     width: int
     height: int
@@ -30,26 +67,40 @@ class ReferenceImage:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A person to look for, and why."""
+    """A person to look for, and why.
+
+    Attributes:
+        collection: name of the collection that the entry is in.
+        folder: where its photos are put by hand, below the blacklist folder.
+        user_id: outward id of the person within the collection; ``None`` for a face that was never made a person.
+    """
 
     id: int
+    collection: str
     name: str
     reason: str
     folder: str
+    user_id: str | None
+    status: Status
     created_at: datetime
     updated_at: datetime
     images: tuple[ReferenceImage, ...]
+
+
+def new_user_id() -> str:
+    """An outward id that no other entry has."""
+    return f"fs-{secrets.token_hex(8)}"
 
 
 class ChangeKind(StrEnum):
     """What happened to the list."""
 
     EMBEDDED = "embedded"
-    """A reference image got an embedding, by enrollment or by re-embedding."""
+    """A reference image got an embedding or a face in the outside service, by enrollment or later."""
     WITHDRAWN = "withdrawn"
-    """A reference image and its embeddings are gone."""
+    """A reference image and its embeddings are gone, or an entry is."""
     EDITED = "edited"
-    """Name or reason of an entry changed."""
+    """Name or reason of an entry changed, or which of its photos are whose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ class Verdict(StrEnum):
     """At least one reference is within the threshold."""
     CLEAR = "clear"
     """No reference is within the threshold."""
+    NOT_SCREENABLE = "not_screenable"
+    """The face could not be compared: the outside service that found it did not see it again."""
     WITHDRAWN = "withdrawn"
     """Every match that the verdict rested on belonged to entries that were deleted since."""
 
@@ -51,6 +53,11 @@ class Match:
     model_name: str
     metric: Metric
 
+    @property
+    def similarity(self) -> float | None:
+        """What an outside service said, in [0, 100]; ``None`` where the distance is one of embeddings."""
+        return 100.0 * (1.0 - self.distance) if self.metric is Metric.SIMILARITY else None
+
 
 @dataclass(frozen=True, slots=True)
 class ScreenedFace:
@@ -74,12 +81,14 @@ class Screening:
     """The stored answer for one image.
 
     Attributes:
+        collection: name of the collection that the faces were compared with.
         image_identifier: what the caller can recognize the image by; never the image itself.
         copy: name of the upright, re-encoded copy in the output store, ``None`` where there is an error.
         list_version: the version of the list that the faces were compared with.
     """
 
     id: int
+    collection: str
     image_identifier: str
     detector: str
     model_name: str

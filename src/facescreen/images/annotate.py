@@ -20,6 +20,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _COLOURS: dict[Verdict, Colour] = {
     Verdict.MATCH: (213, 94, 0),
     Verdict.CLEAR: (0, 114, 178),
+    Verdict.NOT_SCREENABLE: (204, 121, 167),
     Verdict.WITHDRAWN: (240, 228, 66),
 }
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)

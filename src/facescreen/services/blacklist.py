@@ -1,35 +1,33 @@
 """Keep the list: enroll people from photos, change, look up and withdraw them."""
 
-import hashlib
 import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.db import blacklist, files, screenings
-from facescreen.db.blacklist import NewImage, PhotoFile
+from facescreen.db import blacklist
+from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
-from facescreen.db.files import FileName, StoreName
-from facescreen.domain.blacklist import Entry, ReferenceImage
+from facescreen.domain.blacklist import Collection, Entry, ReferenceImage, new_user_id
 from facescreen.errors import (
     DuplicateImageError,
     EnrollmentRejectedError,
     EntryNotFoundError,
+    FaceUnusableError,
     InputError,
+    NoFaceError,
     ReferenceImageNotFoundError,
     RejectedFile,
     TooManyImagesError,
 )
-from facescreen.images.decode import encode_jpeg
 from facescreen.pool import WorkPool
+from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
-
-_QUALITY = 95
+from facescreen.services.register import Addition, NewPhoto, Register
 
 
 class Photo(NamedTuple):
@@ -39,15 +37,8 @@ class Photo(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Enrollable:
-    copy: bytes
-    file: PhotoFile
-    row: NewImage
-
-
 class BlacklistService:
-    """Every change is one transaction, made after all photos were found usable.
+    """Entries of one collection at a time, which every method is given the name of.
 
     Args:
         max_images: photos in one request.
@@ -57,149 +48,146 @@ class BlacklistService:
         self,
         *,
         database: Database,
+        collections: CollectionService,
         stored: StoredFiles,
+        register: Register,
         enroller: Enroller,
         pool: WorkPool,
         max_images: int,
     ) -> None:
         self._database = database
+        self._collections = collections
         self._stored = stored
+        self._register = register
         self._enroller = enroller
         self._pool = pool
         self._max_images = max_images
 
-    async def create(self, name: str, reason: str, photos: Sequence[Photo], *, selection: FaceSelection) -> Entry:
+    async def create(
+        self, collection: str, name: str, reason: str, *, photos: Sequence[Photo], selection: FaceSelection
+    ) -> Entry:
         """A new entry, recognized by these photos.
 
         Raises:
             EnrollmentRejectedError: at least one photo has no usable face (or several); nothing was stored.
         """
-        folder = f"{_slug(name)}-{secrets.token_hex(4)}"
-        enrollable = await self._enrollable(photos, selection)
-        contents = _contents(folder, enrollable)
-        async with self._stored.writing(contents), self._database.write() as connection:
-            entry_id = await blacklist.insert_entry(connection, name=name, reason=reason, folder=folder)
-            await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
-            await files.settle(connection, contents)
-            return await _entry(connection, entry_id)
+        into = await self._collections.get(collection)
+        usable = await self._usable(photos, selection)
+        entry = NewEntry(name, reason, new_folder(name), new_user_id())
+        return await self._add(into, entry, photos, usable=usable)
 
-    async def add_images(self, entry_id: int, photos: Sequence[Photo], selection: FaceSelection) -> Entry:
+    async def add_images(
+        self, collection: str, entry_id: int, photos: Sequence[Photo], *, selection: FaceSelection
+    ) -> Entry:
         """The entry with more photos.
 
         Raises:
             EntryNotFoundError: there is no such entry.
             EnrollmentRejectedError: at least one photo is not usable or is stored already; nothing was stored.
         """
-        folder = (await self.get(entry_id)).folder
-        enrollable = await self._enrollable(photos, selection)
-        contents = _contents(folder, enrollable)
-        async with self._stored.writing(contents), self._database.write() as connection:
-            await _entry(connection, entry_id)
-            known = await blacklist.image_hashes(connection, entry_id)
-            _refuse_known(photos, enrollable, known)
-            await blacklist.insert_images(connection, entry_id, [(photo.file, photo.row) for photo in enrollable])
-            await files.settle(connection, contents)
-            return await _entry(connection, entry_id)
+        into = await self._collections.get(collection)
+        entry = await self.get(collection, entry_id)
+        usable = await self._usable(photos, selection)
+        try:
+            return await self._add(into, entry, photos, usable=usable)
+        except DuplicateImageError as error:
+            known = {image.sha256 for image in (await self.get(collection, entry_id)).images}
+            rejected = [
+                RejectedFile(photo.name, error.code, str(error))
+                for photo, new in zip(photos, usable, strict=True)
+                if new.sha256 in known
+            ]
+            if not rejected:  # known by what is stored of it: it was dropped into the folder as another file
+                raise
+            raise EnrollmentRejectedError(rejected) from None
 
-    async def get(self, entry_id: int) -> Entry:
+    async def get(self, collection: str, entry_id: int) -> Entry:
         """The entry, or :class:`EntryNotFoundError`."""
+        within = await self._collections.get(collection)
         async with self._database.read() as connection:
-            return await _entry(connection, entry_id)
+            return await _entry(connection, within, entry_id)
 
-    async def page(self, query: str | None, offset: int, limit: int | None) -> tuple[int, Sequence[Entry]]:
+    async def page(
+        self, collection: str, query: str | None, *, offset: int, limit: int | None
+    ) -> tuple[int, Sequence[Entry]]:
         """How many entries match the query, and a page of them, oldest first."""
+        within = await self._collections.get(collection)
         async with self._database.read() as connection:
-            return await blacklist.list_entries(connection, query=query, offset=offset, limit=limit)
+            return await blacklist.list_entries(connection, within.id, query=query, offset=offset, limit=limit)
 
-    async def update(self, entry_id: int, name: str | None, reason: str | None) -> Entry:
+    async def update(self, collection: str, entry_id: int, *, name: str | None, reason: str | None) -> Entry:
         """The entry with what was given changed, or :class:`EntryNotFoundError`."""
+        within = await self._collections.get(collection)
         async with self._database.write() as connection:
-            if not await blacklist.update_entry(connection, entry_id, name=name, reason=reason):
-                raise _no_entry(entry_id)
-            return await _entry(connection, entry_id)
+            await _entry(connection, within, entry_id)
+            await blacklist.update_entry(connection, entry_id, name=name, reason=reason)
+            return await _entry(connection, within, entry_id)
 
-    async def delete(self, entry_id: int) -> Entry:
+    async def delete(self, collection: str, entry_id: int) -> Entry:
         """The entry that was; its folder, embeddings and matches are gone when this returns."""
-        # Photos that were dropped into the folder and not enrolled would be enrolled as somebody new one day.
-        dropped = await self._stored.within(StoreName.BLACKLIST, (await self.get(entry_id)).folder)
-        async with self._database.write() as connection:
-            entry = await _entry(connection, entry_id)
-            names = list({*dropped, *map(_file, entry.images)})
-            await screenings.withdraw_entry(connection, entry_id)
-            await blacklist.delete_entry(connection, entry_id)
-            await files.intend(connection, names, owner=None)
-        await self._erase(names)
+        entry = await self.get(collection, entry_id)
+        await self._register.withdraw(entry)
         return entry
 
-    async def image(self, entry_id: int, image_id: int) -> bytes:
+    async def image(self, collection: str, entry_id: int, image_id: int) -> bytes:
         """The stored photo, or :class:`ReferenceImageNotFoundError`."""
-        image = _image(await self.get(entry_id), image_id)
+        image = _image(await self.get(collection, entry_id), image_id)
         try:
-            return await self._stored.read(_file(image))
+            return await self._stored.read_photo(image.photo)
         except FileNotFoundError:
             raise _no_image(image_id) from None
 
-    async def delete_image(self, entry_id: int, image_id: int) -> Entry:
+    async def delete_image(self, collection: str, entry_id: int, image_id: int) -> Entry:
         """The entry without this photo; an entry without photos stays and matches nobody."""
-        async with self._database.write() as connection:
-            names = [_file(_image(await _entry(connection, entry_id), image_id))]
-            await blacklist.delete_images(connection, entry_id, [image_id])
-            await files.intend(connection, names, owner=None)
-            entry = await _entry(connection, entry_id)
-        await self._erase(names)
-        return entry
+        entry = await self.get(collection, entry_id)
+        _image(entry, image_id)
+        await self._register.withdraw(entry, [image_id])
+        return await self.get(collection, entry_id)
 
-    async def _erase(self, names: Sequence[FileName]) -> None:
-        await self._stored.remove(names)
-        await self._database.truncate_wal()
+    async def _add(
+        self, into: Collection, entry: NewEntry | Entry, photos: Sequence[Photo], *, usable: Sequence[NewPhoto]
+    ) -> Entry:
+        try:
+            (added,) = await self._register.add(into, [Addition(entry, usable)])
+        except (NoFaceError, FaceUnusableError) as error:
+            # The outside service takes a person's photos together and does not say which of them it refuses.
+            name = photos[0].name if len(photos) == 1 else "images"
+            raise EnrollmentRejectedError([RejectedFile(name, error.code, str(error))]) from None
+        return added
 
-    async def _enrollable(self, photos: Sequence[Photo], selection: FaceSelection) -> list[_Enrollable]:
+    async def _usable(self, photos: Sequence[Photo], selection: FaceSelection) -> list[NewPhoto]:
         rejected: list[RejectedFile] = []
-        usable: list[_Enrollable] = []
+        usable: list[NewPhoto] = []
         seen: set[str] = set()
         if len(photos) > self._max_images:
             raise TooManyImagesError(f"{len(photos)} photos in one request; at most {self._max_images} are allowed")
         with self._pool.admit(len(photos)):
             for photo in photos:
                 try:
-                    enrollable = await self._enroll(photo, selection)
-                    if enrollable.file.sha256 in seen:
-                        raise _duplicate()
+                    new = await self._register.photo(await self._enroller.enroll(photo.data, selection))
+                    if new.sha256 in seen:
+                        raise DuplicateImageError("this entry has the same photo already")
                 except InputError as error:
                     rejected.append(RejectedFile(photo.name, error.code, str(error)))
                 else:
-                    seen.add(enrollable.file.sha256)
-                    usable.append(enrollable)
+                    seen.add(new.sha256)
+                    usable.append(new)
         if rejected:
             raise EnrollmentRejectedError(rejected)
         return usable
 
-    async def _enroll(self, photo: Photo, selection: FaceSelection) -> _Enrollable:
-        enrolled = await self._enroller.enroll(photo.data, selection)
-        copy = await self._pool.run(encode_jpeg, enrolled.pixels, quality=_QUALITY)
-        sha256 = hashlib.sha256(copy).hexdigest()
-        # The random part keeps two requests with the same photo from announcing, and removing, each other's file.
-        name = f"{sha256[:16]}-{secrets.token_hex(4)}.jpg"
-        return _Enrollable(copy, PhotoFile(name, sha256), enrolled.row)
 
-
-def _slug(name: str) -> str:
+def new_folder(name: str) -> str:
+    """A folder for the photos of somebody of this name that nobody else has."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:64] or "person"
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:64] or "person"
+    return f"{slug}-{secrets.token_hex(4)}"
 
 
-def _contents(folder: str, enrollable: Sequence[_Enrollable]) -> dict[FileName, bytes]:
-    return {FileName(StoreName.BLACKLIST, f"{folder}/{photo.file.name}"): photo.copy for photo in enrollable}
-
-
-def _file(image: ReferenceImage) -> FileName:
-    return FileName(StoreName.BLACKLIST, image.identity)
-
-
-async def _entry(connection: AsyncConnection, entry_id: int) -> Entry:
-    entry = await blacklist.get_entry(connection, entry_id)
+async def _entry(connection: AsyncConnection, collection: Collection, entry_id: int) -> Entry:
+    entry = await blacklist.get_entry(connection, entry_id, collection_id=collection.id)
     if entry is None:
-        raise _no_entry(entry_id)
+        raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
     return entry
 
 
@@ -208,25 +196,6 @@ def _image(entry: Entry, image_id: int) -> ReferenceImage:
         if image.id == image_id:
             return image
     raise _no_image(image_id)
-
-
-def _refuse_known(photos: Sequence[Photo], enrollable: Sequence[_Enrollable], known: set[str]) -> None:
-    error = _duplicate()
-    rejected = [
-        RejectedFile(photo.name, error.code, str(error))
-        for photo, new in zip(photos, enrollable, strict=True)
-        if new.file.sha256 in known
-    ]
-    if rejected:
-        raise EnrollmentRejectedError(rejected)
-
-
-def _duplicate() -> DuplicateImageError:
-    return DuplicateImageError("this entry has the same photo already")
-
-
-def _no_entry(entry_id: int) -> EntryNotFoundError:
-    return EntryNotFoundError(f"there is no blacklist entry {entry_id}")
 
 
 def _no_image(image_id: int) -> ReferenceImageNotFoundError:

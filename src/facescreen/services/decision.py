@@ -8,7 +8,7 @@ from facescreen.domain.screening import Match, Policy, Verdict
 
 
 def decide(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate] | None,
     *,
     references: Mapping[int, tuple[Entry, ReferenceImage]],
     policy: Policy,
@@ -18,13 +18,15 @@ def decide(
     """The verdict on one face and the matches that it rests on, nearest first.
 
     Args:
-        candidates: reference images near the face, in any order.
+        candidates: reference images near the face, in any order; ``None`` if it could not be compared.
         references: what is known of them; a candidate that is not here was withdrawn and matches nobody.
         policy: a candidate matches if its distance is at most the threshold. One match per person, by the nearest
             reference, unless all references are asked for.
         model_name: the model that the distances come from.
         confidence: calibrated percentage for a distance, or ``None``.
     """
+    if candidates is None:
+        return Verdict.NOT_SCREENABLE, ()
     matches: list[Match] = []
     people: set[int] = set()
     for candidate in sorted(candidates, key=lambda candidate: (candidate.distance, candidate.reference_image_id)):
@@ -40,7 +42,7 @@ def decide(
                 name=entry.name,
                 reason=entry.reason,
                 reference_image_id=image.id,
-                identity=image.identity,
+                identity=image.photo,
                 target=image.face.box,
                 distance=candidate.distance,
                 threshold=policy.threshold,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from facescreen.backends.base import Backend
+from facescreen.backends.base import Backend, EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
-from facescreen.db.blacklist import NewImage
+from facescreen.db.blacklist import Embedded
 from facescreen.domain.faces import Face, Pixels
 from facescreen.errors import NoFaceError, SeveralFacesError
 from facescreen.services.intake import Intake
@@ -25,20 +25,39 @@ class FaceSelection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A decoded reference photo, and what its row will say of it."""
+    """A decoded reference photo, the face in it, and its embedding unless an outside service keeps the face."""
 
     pixels: Pixels
-    row: NewImage
+    face: Face
+    embedded: Embedded | None
 
 
 class Enroller:
-    """Makes embeddings of reference photos with one detector and model."""
+    """Finds, chooses and embeds the faces of reference photos with one detector and model.
 
-    def __init__(self, *, backend: Backend, intake: Intake, detector: DetectorName, model: ModelName) -> None:
+    Args:
+        embeddings: makes them; ``None`` where an outside service keeps the faces.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        embeddings: EmbeddingBackend | None,
+        intake: Intake,
+        detector: DetectorName,
+        model: ModelName,
+    ) -> None:
         self._backend = backend
+        self._embeddings = embeddings
         self._intake = intake
         self._detector = detector
         self._model = model
+
+    @property
+    def detector(self) -> str:
+        """What the stored row says that found the face."""
+        return self._detector if self._embeddings else "rekognition"
 
     async def enroll(self, data: bytes, selection: FaceSelection) -> Enrolled:
         """The photo's face and embedding.
@@ -48,18 +67,16 @@ class Enroller:
         """
         detected = await self._intake.detect(data, self._detector)
         face = select_face(detected.faces, selection)
-        probe = await self._backend.prepare(detected.image, (face,), self._model)
-        vectors = await self._backend.embed([probe], self._model)
-        height, width, _ = detected.image.shape
-        row = NewImage(
-            width=width,
-            height=height,
-            face=face,
-            detector=self._detector,
-            space=self._backend.space(self._model),
-            vector=vectors[0],
-        )
-        return Enrolled(detected.image, row)
+        (embedded,) = await self.embed(detected.image, (face,))
+        return Enrolled(detected.image, face, embedded)
+
+    async def embed(self, image: Pixels, faces: tuple[Face, ...]) -> list[Embedded | None]:
+        """The embedding of each face, in order."""
+        if self._embeddings is None:
+            return [None] * len(faces)
+        probe = await self._backend.prepare(image, faces, self._model)
+        space = self._embeddings.space(self._model)
+        return [Embedded(space, vector) for vector in await self._embeddings.embed([probe], self._model)]
 
 
 def select_face(faces: tuple[Face, ...], selection: FaceSelection) -> Face:

@@ -10,13 +10,15 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import files
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, Intent, StoreName
-from facescreen.errors import StorageFullError
+from facescreen.errors import AwsError, StorageFullError
 from facescreen.images.store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,16 @@ class StoredFiles:
         self._byte = secrets.randbits(62)
         fcntl.lockf(self._writers, fcntl.LOCK_EX, 1, self._byte)
 
+    @property
+    def stores_of_photos(self) -> Sequence[StoreName]:
+        """Where a reference photo may be, the nearest first."""
+        return [store for store in (StoreName.BLACKLIST, StoreName.BUCKET) if store in self._stores]
+
+    @property
+    def stores(self) -> Sequence[StoreName]:
+        """All that there are."""
+        return list(self._stores)
+
     def close(self) -> None:
         os.close(self._writers)
 
@@ -44,6 +56,23 @@ class StoredFiles:
             FileNotFoundError: there is no such file.
         """
         return await self._stores[file.store].get(file.name)
+
+    async def read_photo(self, name: str) -> bytes:
+        """A reference photo, from wherever it is.
+
+        Raises:
+            FileNotFoundError: it is nowhere.
+        """
+        for store in self.stores_of_photos:
+            try:
+                return await self._stores[store].get(name)
+            except FileNotFoundError:
+                continue
+        raise FileNotFoundError("the photo is in no store")
+
+    async def names(self, store: StoreName) -> list[str]:
+        """Every file of a store."""
+        return await self._stores[store].list()
 
     async def within(self, store: StoreName, folder: str) -> list[FileName]:
         """Every file in and below a folder of a store, named by a row or not."""
@@ -56,36 +85,60 @@ class StoredFiles:
         If the block fails, the files are gone again. If it is cancelled, the next start removes them.
         """
         async with self._database.write() as connection:
-            await files.intend(connection, contents, owner=str(self._byte))
+            await self.announce(connection, contents)
         try:
-            for file, data in contents.items():
-                await self._stores[file.store].put(file.name, data)
+            await self.write(contents)
             yield
         except Exception:  # not a cancellation: what was cancelled may still be writing, or be committed, in its thread
             await self.remove(list(contents))
             raise
 
-    async def remove(self, names: Sequence[FileName]) -> None:
-        """Remove files that no row names and settle their intents. What cannot be removed now stays intended."""
+    async def announce(self, connection: AsyncConnection, names: Iterable[FileName]) -> None:
+        """Record in the caller's transaction that this process is about to write these files."""
+        await files.intend(connection, names, owner=str(self._byte))
+
+    async def write(self, contents: Mapping[FileName, bytes]) -> None:
+        """Write files that were announced."""
+        for file, data in contents.items():
+            await self._stores[file.store].put(file.name, data)
+
+    async def remove(self, names: Sequence[FileName]) -> AwsError | None:
+        """Remove files that no row needs and settle their intents. What cannot be removed now stays intended.
+
+        Returns:
+            Why the bucket keeps some of them, ``None`` if it does not.
+        """
         removed = []
+        fault: AwsError | None = None
         for file in names:
+            if fault is not None and file.store is StoreName.BUCKET:
+                continue  # whoever waits should not wait for every photo to fail
             try:
                 await self._stores[file.store].delete(file.name)
                 removed.append(file)
-            except OSError:
+            except (OSError, AwsError) as error:
                 logger.exception("file_not_removed", extra={"store": file.store.value})
+                fault = error if isinstance(error, AwsError) else fault
         try:
             async with self._database.write() as connection:
                 await files.settle(connection, removed)
         except StorageFullError:
             logger.warning("intents_not_settled", extra={"files": len(removed)})
+        return fault
+
+    async def are_being_written(self, names: Iterable[FileName]) -> bool:
+        """Whether a process that is alive has announced one of these files and not settled it yet."""
+        wanted = set(names)
+        owners = {intent.owner for intent in await self._intents() if intent.file in wanted}
+        return any(owner is not None and self._is_alive(int(owner)) for owner in owners)
 
     async def recover(self) -> int:
         """Remove what interrupted writes and removals left behind; how many files that were."""
         owners = {intent.owner for intent in await self._intents()}
         gone = {owner for owner in owners if owner is None or not self._is_alive(int(owner))}
         # Read again, for who is gone now may have settled since.
-        leftovers = [intent.file for intent in await self._intents() if intent.owner in gone]
+        # What is in a bucket waits for a process that has it.
+        leftovers = [i.file for i in await self._intents() if i.owner in gone and i.file.store in self._stores]
         if leftovers:
             await self.remove(leftovers)
         # A deletion that was killed after its commit left what it deleted readable in the log.

@@ -4,25 +4,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from facescreen import __version__
-from facescreen.config import DetectorName, ModelName, Settings
-from facescreen.db import blacklist
-from facescreen.db.connection import Database
-from facescreen.domain.distances import Metric
+from facescreen.config import Settings
+from facescreen.domain.blacklist import DEFAULT_COLLECTION
+from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.screening import Policy
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, default_threshold
 from facescreen.recognition.weights import WeightStore
-from facescreen.services.screening import ScreeningDefaults, ScreeningOptions, resolve_policy
+from facescreen.services.collections import CollectionService
+from facescreen.services.matching import Matcher, ScreeningOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What this process answers with, and how much it knows; ``policy`` is that of a request that chooses nothing."""
+    """What this process answers with, and how much it knows.
+
+    Attributes:
+        detector, model, policy: of a request that chooses nothing.
+        list_version, entries, reference_images: of the default collection.
+    """
 
     version: str
     backend: str
-    detector: DetectorName
-    model: ModelName
+    detector: str
+    model: str
     policy: Policy
+    collections: int
     list_version: int
     entries: int
     reference_images: int
@@ -46,39 +52,47 @@ class Installed:
 
 
 class HealthService:
-    """Answers for operators; changes nothing."""
+    """Answers for operators; changes nothing.
+
+    Args:
+        weights: of this machine, ``None`` where nothing can be chosen.
+    """
 
     def __init__(
-        self, *, settings: Settings, defaults: ScreeningDefaults, database: Database, weights: WeightStore
+        self, *, settings: Settings, matcher: Matcher, collections: CollectionService, weights: WeightStore | None
     ) -> None:
         self._settings = settings
-        self._defaults = defaults
-        self._database = database
+        self._matcher = matcher
+        self._collections = collections
         self._weights = weights
 
     async def health(self) -> Health:
         """The state of the service; it takes a read of the database."""
-        async with self._database.read() as connection:
-            entries, images = await blacklist.count(connection)
-            version = await blacklist.version(connection)
+        default = await self._collections.describe(DEFAULT_COLLECTION)
+        plan = self._matcher.plan(ScreeningOptions())
         return Health(
             version=__version__,
             backend=self._settings.face_processing_backend,
-            detector=self._defaults.detector,
-            model=self._defaults.model,
-            policy=resolve_policy(ScreeningOptions(), self._defaults),
-            list_version=version,
-            entries=entries,
-            reference_images=images,
+            detector=plan.detector_name,
+            model=plan.model_name,
+            policy=plan.policy,
+            collections=len(await self._collections.page()),
+            list_version=default.version,
+            entries=default.size.entries,
+            reference_images=default.size.images,
         )
 
     def installed(self) -> Installed:
         """Every detector and model with what is missing to use it; this looks at files."""
+        if self._weights is None:
+            return Installed([], [])
         return Installed(
             [(spec, self._weights.missing(spec)) for spec in DETECTORS.values()],
             [
                 InstalledModel(
-                    spec, {metric: default_threshold(name, metric) for metric in Metric}, self._weights.missing(spec)
+                    spec,
+                    {metric: default_threshold(name, metric) for metric in EMBEDDING_METRICS},
+                    self._weights.missing(spec),
                 )
                 for name, spec in MODELS.items()
             ],

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from facescreen.backends.base import Backend
+from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import ModelName
 from facescreen.db import blacklist
+from facescreen.db.blacklist import Embedded
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import ReferenceImage
@@ -42,7 +43,7 @@ class ReindexService:
         self,
         *,
         database: Database,
-        backend: Backend,
+        backend: EmbeddingBackend,
         replica: ListReplica,
         stored: StoredFiles,
         intake: Intake,
@@ -57,33 +58,43 @@ class ReindexService:
         self._unreadable: defaultdict[ModelName, set[int]] = defaultdict(set)
         self._lock = asyncio.Lock()
 
-    async def ensure(self, model: ModelName) -> None:
-        """Make sure that a search with this model sees every photo of the list.
+    async def ensure(self, collection_id: int, model: ModelName) -> None:
+        """Make sure that a search with this model sees every photo of the collection.
 
         Raises:
             EmbeddingsMissingError: more photos lack an embedding than a request may wait for.
         """
-        if await self._missing(model) == 0:
+        if await self._missing(collection_id, model) == 0:
             return
         async with self._lock:
-            if (missing := await self._missing(model)) == 0:
+            if (missing := await self._missing(collection_id, model)) == 0:
                 return
             if missing > self._inline_limit:
                 raise EmbeddingsMissingError(
                     f"{missing} photos have no embedding of {model} yet; run: facescreen reindex --model {model}"
                 )
-            await self.reindex(model)
+            await self.reindex(model, collection_id=collection_id)
 
-    async def reindex(self, model: ModelName, progress: Progress = lambda _done, _total: None) -> ReindexReport:
-        """Embed every photo that lacks it, one transaction each, so that an interrupted run goes on where it was."""
+    async def reindex(
+        self,
+        model: ModelName,
+        progress: Progress = lambda _done, _total: None,
+        *,
+        collection_id: int | None = None,
+    ) -> ReindexReport:
+        """Embed every photo that lacks it, one transaction each, so that an interrupted run goes on where it was.
+
+        Args:
+            collection_id: only photos of this collection; of all where ``None``.
+        """
         space = self._backend.space(model)
         async with self._database.read() as connection:
-            images = await blacklist.images_without_embedding(connection, space)
+            images = await blacklist.images_without_embedding(connection, space, collection_id)
         unreadable = []
         for done, image in enumerate(images):
             progress(done, len(images))
             try:
-                data = await self._stored.read(FileName(StoreName.BLACKLIST, image.identity))
+                data = await self._stored.read(FileName(StoreName.BLACKLIST, image.photo))
                 pixels = await self._intake.decode(data)
             except (OSError, InputError):
                 logger.warning("reference_photo_unreadable", extra={"reference_image_id": image.id})
@@ -92,16 +103,16 @@ class ReindexService:
             probe = await self._backend.prepare(pixels, (image.face,), model)
             vectors = await self._backend.embed([probe], model)
             async with self._database.write() as connection:
-                await blacklist.insert_embedding(connection, image.entry_id, image.id, space=space, vector=vectors[0])
+                await blacklist.insert_embedding(connection, image.id, Embedded(space, vectors[0]))
         progress(len(images), len(images))
-        self._unreadable[model] = {image.id for image in unreadable}
+        self._unreadable[model] |= {image.id for image in unreadable}
         return ReindexReport(len(images) - len(unreadable), tuple(unreadable))
 
-    async def _missing(self, model: ModelName) -> int:
+    async def _missing(self, collection_id: int, model: ModelName) -> int:
         """How many photos lack an embedding, without those that were found unreadable."""
-        state = await self._replica.catch_up(model)
+        state = await self._replica.catch_up(collection_id, model)
         if state.missing == 0 or not self._unreadable[model]:
             return state.missing
         async with self._database.read() as connection:
-            images = await blacklist.images_without_embedding(connection, self._backend.space(model))
+            images = await blacklist.images_without_embedding(connection, self._backend.space(model), collection_id)
         return sum(image.id not in self._unreadable[model] for image in images)

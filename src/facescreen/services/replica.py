@@ -1,21 +1,24 @@
-"""This process's copy of the list, brought up to date before every search by replaying the change feed."""
+"""This process's copy of the collections, brought up to date before every search by replaying the change feed."""
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from facescreen.backends.base import Backend, EmbeddingSpace, IndexUpdate
+from facescreen.backends.base import EmbeddingBackend, EmbeddingSpace, IndexUpdate
 from facescreen.config import ModelName
-from facescreen.db import blacklist
+from facescreen.db import blacklist, collections
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import ChangeKind
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Candidate, Vectors
 
+_Key = tuple[int, EmbeddingSpace]
+
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """What the index of one embedding space holds: the version of the list, and how many photos it lacks."""
+    """What the index of a collection and an embedding space holds: the version, and how many photos it lacks."""
 
     version: int
     missing: int
@@ -24,50 +27,69 @@ class ListState:
 class ListReplica:
     """Keeps the backend's indexes at the database's version, which other processes change too."""
 
-    def __init__(self, database: Database, backend: Backend) -> None:
+    def __init__(self, database: Database, backend: EmbeddingBackend) -> None:
         self._database = database
         self._backend = backend
-        self._states: dict[EmbeddingSpace, ListState] = {}
-        self._locks: defaultdict[EmbeddingSpace, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._states: dict[_Key, ListState] = {}
+        self._locks: defaultdict[_Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def catch_up(self, model: ModelName) -> ListState:
-        """Apply every change that was committed before this call."""
-        space = self._backend.space(model)
+    async def catch_up(self, collection_id: int, model: ModelName) -> ListState:
+        """Apply every change of the collection that was committed before this call."""
+        key = (collection_id, self._backend.space(model))
         async with self._database.read() as connection:
-            committed = await blacklist.version(connection)
-        if (state := self._states.get(space)) and state.version >= committed:
+            committed = await blacklist.version(connection, collection_id)
+        if (state := self._states.get(key)) and state.version >= committed:
             return state
-        async with self._locks[space]:
-            if (state := self._states.get(space)) and state.version >= committed:
+        async with self._locks[key]:
+            if (state := self._states.get(key)) and state.version >= committed:
                 return state
-            update, state = await self._changes(space, state)
-            await self._backend.apply(model, update)
-            self._states[space] = state
+            update, state = await self._changes(key, state)
+            await self._backend.apply(collection_id, model, update)
+            self._states[key] = state
             return state
 
     async def search(
-        self, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+        self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> tuple[int, list[tuple[Candidate, ...]]]:
-        """Candidates within the radius for each embedding, and the version of the list that they were sought in."""
-        space = self._backend.space(model)
+        """Candidates within the radius for each embedding, and the version that they were sought in."""
+        key = (collection_id, self._backend.space(model))
         while True:
-            state = await self.catch_up(model)
-            found = await self._backend.search(vectors, model, metric=metric, radius=radius)
-            if self._states[space] is state and not self._locks[space].locked():
+            state = await self.catch_up(collection_id, model)
+            found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
+            if self._states.get(key) is state and not self._locks[key].locked():
                 return state.version, found
 
-    async def _changes(self, space: EmbeddingSpace, known: ListState | None) -> tuple[IndexUpdate, ListState]:
+    async def release(self) -> None:
+        """Let go what is held of collections that were deleted."""
+        held = set(self._states)
         async with self._database.read() as connection:
-            version = await blacklist.version(connection)
-            _, images = await blacklist.count(connection)
-            embedded = await blacklist.count_embeddings(connection, space)
+            alive = await collections.collection_ids(connection)
+        await self._release(held, alive)
+
+    async def _release(self, held: Collection[_Key], alive: Collection[int]) -> None:
+        """Let go what was held before ``alive`` was read; what came after may be of collections that are newer."""
+        gone = [key for key in self._states if key in held and key[0] not in alive]
+        if gone:
+            used = {collection_id for collection_id, _ in self._locks}
+            await self._backend.retain(used.difference(collection_id for collection_id, _ in gone))
+            for key in gone:
+                self._states.pop(key, None)
+
+    async def _changes(self, key: _Key, known: ListState | None) -> tuple[IndexUpdate, ListState]:
+        collection_id, space = key
+        held = set(self._states)
+        async with self._database.read() as connection:
+            version = await blacklist.version(connection, collection_id)
+            missing = await blacklist.count_missing(connection, collection_id, space)
+            alive = await collections.collection_ids(connection)
             if known is None:
-                ids, vectors = await blacklist.vectors(connection, space)
+                ids, vectors = await blacklist.vectors(connection, collection_id, space)
                 withdrawn: list[int] = []
             else:
-                changes = await blacklist.changes_since(connection, known.version)
+                changes = await blacklist.changes_since(connection, collection_id, known.version)
                 touched = {c.reference_image_id: c.kind for c in changes if c.reference_image_id is not None}
                 withdrawn = [id_ for id_, kind in touched.items() if kind is ChangeKind.WITHDRAWN]
                 fresh = [id_ for id_, kind in touched.items() if kind is ChangeKind.EMBEDDED]
-                ids, vectors = await blacklist.vectors(connection, space, fresh)
-        return IndexUpdate(ids, vectors, withdrawn), ListState(version, images - embedded)
+                ids, vectors = await blacklist.vectors(connection, collection_id, space, ids=fresh)
+        await self._release(held, alive)
+        return IndexUpdate(ids, vectors, withdrawn), ListState(version, missing)

@@ -8,55 +8,25 @@ from datetime import UTC, datetime
 from functools import partial
 
 from facescreen.backends.base import Backend, Probe
-from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.db.screenings import ResultFilter
-from facescreen.domain.distances import Metric, convert
-from facescreen.domain.faces import Candidate
-from facescreen.domain.screening import ImageError, Match, Policy, ScreenedFace, Screening, Verdict
-from facescreen.errors import (
-    InputError,
-    InvalidThresholdError,
-    ResultNotFoundError,
-    ThresholdRequiredError,
-    TooManyImagesError,
-)
+from facescreen.domain.blacklist import DEFAULT_COLLECTION
+from facescreen.domain.screening import ImageError, Match, ScreenedFace, Screening, Verdict
+from facescreen.errors import FacescreenError, InputError, ResultNotFoundError, TooManyImagesError
 from facescreen.images.annotate import annotate
 from facescreen.images.decode import encode_jpeg
 from facescreen.images.sources import ImageSources, SourceImage, describe
 from facescreen.pool import WorkPool
-from facescreen.recognition.catalog import confidence, default_threshold
+from facescreen.services.collections import CollectionService
 from facescreen.services.decision import decide
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
-from facescreen.services.reindex import ReindexService
-from facescreen.services.replica import ListReplica
+from facescreen.services.matching import Matcher, Plan, ScreeningOptions
 
 _IMAGES_AT_ONCE = 4
 """Images of one request whose pixels are in memory at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScreeningOptions:
-    """What one request chooses; ``None`` is the configured default."""
-
-    detector: DetectorName | None = None
-    model: ModelName | None = None
-    metric: Metric | None = None
-    threshold: float | None = None
-    all_references: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ScreeningDefaults:
-    """What holds where a request chooses nothing; ``threshold`` belongs to ``model`` and ``metric``."""
-
-    detector: DetectorName
-    model: ModelName
-    metric: Metric
-    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,74 +54,77 @@ class ScreeningService:
         *,
         database: Database,
         backend: Backend,
-        replica: ListReplica,
-        reindex: ReindexService,
+        matcher: Matcher,
+        collections: CollectionService,
         stored: StoredFiles,
         sources: ImageSources,
         intake: Intake,
         pool: WorkPool,
-        defaults: ScreeningDefaults,
         max_images: int,
     ) -> None:
         self._database = database
         self._backend = backend
-        self._replica = replica
-        self._reindex = reindex
+        self._matcher = matcher
+        self._collections = collections
         self._stored = stored
         self._sources = sources
         self._intake = intake
         self._pool = pool
-        self._defaults = defaults
         self._max_images = max_images
 
-    async def screen(self, images: Sequence[str | SourceImage], options: ScreeningOptions) -> list[Screening]:
+    async def screen(
+        self,
+        images: Sequence[str | SourceImage],
+        options: ScreeningOptions,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> list[Screening]:
         """One stored result per image, in order; a bad image has its error in its own result.
 
         Args:
             images: each a path, URL, data URL or base64 as text, or bytes that are at hand.
 
         Raises:
-            TooManyImagesError, InvalidThresholdError, ThresholdRequiredError: nothing can be answered.
+            TooManyImagesError, InvalidThresholdError, ThresholdRequiredError, OptionNotAvailableError,
+            CollectionNotFoundError: nothing can be answered.
             NotReadyError: weights, packages or embeddings of the chosen model are missing.
+            AwsError: the outside service did not do its part.
             OverloadedError: too much is waiting; nothing was begun.
         """
         if len(images) > self._max_images:
             raise TooManyImagesError(f"{len(images)} images in one request; at most {self._max_images} are allowed")
-        detector = options.detector or self._defaults.detector
-        model = options.model or self._defaults.model
-        policy = resolve_policy(options, self._defaults)
+        plan = self._matcher.plan(options)
+        within = await self._collections.get(collection)
         with self._pool.admit(len(images)):
-            await self._backend.require(detector, model)
-            await self._reindex.ensure(model)
-            room = asyncio.Semaphore(_IMAGES_AT_ONCE)
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._prepare(image, detector=detector, model=model, room=room))
-                    for image in images
-                ]
-            prepared = [task.result() for task in running]
-            version, candidates = await self._search(prepared, model, policy)
+            await self._matcher.ready(within, plan)
+            prepared = await self._prepare_all(images, plan)
+            found = await self._matcher.find(
+                within, [item.probe for item in prepared if isinstance(item, _Prepared)], plan
+            )
             async with self._database.read() as connection:
-                near = {candidate.reference_image_id for found in candidates for candidate in found}
+                near = {
+                    candidate.reference_image_id for candidates in found.candidates for candidate in candidates or ()
+                }
                 references = await blacklist.references(connection, near)
         blank = Screening(
             id=0,
+            collection=within.name,
             image_identifier="",
-            detector=detector,
-            model_name=model,
-            policy=policy,
-            list_version=version,
+            detector=plan.detector_name,
+            model_name=plan.model_name,
+            policy=plan.policy,
+            list_version=found.version,
             created_at=datetime.now(UTC),
             faces=(),
         )
         judge = partial(
             decide,
             references=references,
-            policy=policy,
-            model_name=model,
-            confidence=partial(confidence, model, policy.metric),
+            policy=plan.policy,
+            model_name=plan.model_name,
+            confidence=partial(self._matcher.confidence, plan),
         )
-        verdicts = map(judge, candidates)
+        verdicts = map(judge, found.candidates)
         return await self._store([_judged(item, verdicts, blank) for item in prepared])
 
     async def get(self, screening_id: int) -> Screening:
@@ -199,32 +172,30 @@ class ScreeningService:
                 await files.intend(connection, copies, owner=None)
         await self._stored.remove(copies)
 
-    async def _prepare(
-        self, image: str | SourceImage, *, detector: DetectorName, model: ModelName, room: asyncio.Semaphore
-    ) -> _Prepared | _Refused:
+    async def _prepare_all(self, images: Sequence[str | SourceImage], plan: Plan) -> list[_Prepared | _Refused]:
+        room = asyncio.Semaphore(_IMAGES_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._prepare(image, plan, room)) for image in images]
+        except* FacescreenError as group:
+            raise group.exceptions[0] from None
+        return [task.result() for task in running]
+
+    async def _prepare(self, image: str | SourceImage, plan: Plan, room: asyncio.Semaphore) -> _Prepared | _Refused:
         try:
             async with room:
                 source = await self._sources.read(image) if isinstance(image, str) else image
                 pixels = await self._intake.decode(source.data)
 
                 async def find() -> Probe:
-                    return await self._backend.prepare(pixels, await self._backend.detect(pixels, detector), model)
+                    faces = await self._backend.detect(pixels, plan.detector)
+                    return await self._backend.prepare(pixels, faces, plan.model)
 
                 probe, copy = await asyncio.gather(find(), self._pool.run(encode_jpeg, pixels))
                 return _Prepared(source.identifier, probe, copy)
         except InputError as error:
             identifier = await self._pool.run(describe, image) if isinstance(image, str) else image.identifier
             return _Refused(identifier, ImageError(error.code, str(error)))
-
-    async def _search(
-        self, prepared: Sequence[_Prepared | _Refused], model: ModelName, policy: Policy
-    ) -> tuple[int, list[tuple[Candidate, ...]]]:
-        """The version of the list, and the candidates of every face of the request, in order."""
-        probes = [item.probe for item in prepared if isinstance(item, _Prepared) and item.probe.faces]
-        if not probes:
-            return (await self._replica.catch_up(model)).version, []
-        vectors = await self._backend.embed(probes, model)
-        return await self._replica.search(vectors, model, metric=policy.metric, radius=policy.threshold)
 
     async def _store(self, judged: Sequence[tuple[Screening, bytes | None]]) -> list[Screening]:
         copies = {
@@ -247,30 +218,3 @@ def _judged(
     faces = tuple(ScreenedFace(face, *next(verdicts)) for face in item.probe.faces)
     name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
     return replace(blank, image_identifier=item.identifier, faces=faces, copy=name), item.copy
-
-
-def resolve_policy(options: ScreeningOptions, defaults: ScreeningDefaults) -> Policy:
-    """The metric and threshold that a request is judged by.
-
-    A configured threshold belongs to the configured model and metric and is converted for metrics of the same geometry;
-    every other model and metric has the threshold that was measured for it, or the request must give one.
-
-    Raises:
-        InvalidThresholdError: the threshold is outside of the metric's range.
-        ThresholdRequiredError: none was given, configured or measured.
-    """
-    model = options.model or defaults.model
-    metric = options.metric or defaults.metric
-    threshold = options.threshold
-    same_geometry = metric is defaults.metric or (metric.is_angle_based and defaults.metric.is_angle_based)
-    if threshold is None and defaults.threshold is not None and model == defaults.model and same_geometry:
-        threshold = convert(defaults.threshold, defaults.metric, metric)
-    if threshold is None:
-        threshold = default_threshold(model, metric)
-    if threshold is None:
-        raise ThresholdRequiredError(
-            f"no threshold was measured for model {model} with metric {metric}; give one as `threshold`"
-        )
-    if not 0 <= threshold <= metric.maximum:
-        raise InvalidThresholdError(f"threshold must be between 0 and {metric.maximum} for metric {metric}")
-    return Policy(metric, threshold, all_references=options.all_references)

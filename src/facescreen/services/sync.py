@@ -6,19 +6,30 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from facescreen.db import blacklist, files, screenings
-from facescreen.db.blacklist import PhotoFile, StoredFile
+from facescreen.db import blacklist, files
+from facescreen.db.blacklist import NewEntry, WatchedFile
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
-from facescreen.errors import DuplicateImageError, FolderEmptyError, InputError, NotInPersonFolderError, RejectedFile
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Entry, new_user_id
+from facescreen.errors import (
+    CollectionNotFoundError,
+    DuplicateImageError,
+    EntryNotFoundError,
+    EntryPendingError,
+    FolderEmptyError,
+    InputError,
+    NotInPersonFolderError,
+    ReferenceImageNotFoundError,
+    RejectedFile,
+)
 from facescreen.images.folder_store import FolderStore
+from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
+from facescreen.services.register import Addition, Register
 from facescreen.services.reindex import Progress
 
 logger = logging.getLogger(__name__)
@@ -37,13 +48,26 @@ class SyncReport:
 class FolderSyncService:
     """Enrolls new photos, withdraws removed ones and leaves the others alone.
 
+    A folder that no entry has becomes an entry of the default collection.
+
     Args:
         folder: the blacklist folder, one sub-folder per person.
     """
 
-    def __init__(self, *, database: Database, stored: StoredFiles, enroller: Enroller, folder: Path) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        collections: CollectionService,
+        stored: StoredFiles,
+        register: Register,
+        enroller: Enroller,
+        folder: Path,
+    ) -> None:
         self._database = database
+        self._collections = collections
         self._stored = stored
+        self._register = register
         self._enroller = enroller
         self._folder = folder
         self._store = FolderStore(folder)
@@ -64,8 +88,9 @@ class FolderSyncService:
         # Files first: whatever is listed was announced before it was written, so rows or intents read later know it.
         found = await self._store.list()
         async with self._database.read() as connection:
-            stored = {f"{file.folder}/{file.file}": file for file in await blacklist.stored_files(connection)}
-            announced = {intent.file.name for intent in await files.intents(connection)}
+            stored = {file.name: file for file in await blacklist.watched_files(connection)}
+            ours = await blacklist.named_photos(connection)
+            ours |= {intent.file.name for intent in await files.intents(connection)}
         listed = set(found)
         gone = [file for name, file in stored.items() if name not in listed and not (self._folder / name).exists()]
         if gone and not found:
@@ -76,16 +101,16 @@ class FolderSyncService:
         touched = await asyncio.to_thread(self._touched_since, [stored[name] for name in found if name in stored])
         changed = [file for file in touched if await self._is_another(file)]
         await self._withdraw(changed, report)
-        fresh = {f"{file.folder}/{file.file}" for file in changed}
-        new = [name for name in found if name in fresh or (name not in stored and name not in announced)]
+        fresh = {file.name for file in changed}
+        new = [name for name in found if name in fresh or name not in ours]
         for done, name in enumerate(new):
             progress(done, len(new))
             try:
                 await self._enroll(name)
                 report.added.append(name)
-            except InputError as error:
+            except (InputError, EntryPendingError) as error:
                 report.skipped.append(RejectedFile(name, error.code, str(error)))
-            except FileNotFoundError:
+            except (FileNotFoundError, EntryNotFoundError, CollectionNotFoundError):
                 logger.info("photo_removed_during_sync")
         progress(len(new), len(new))
         report.unchanged = len(stored) - len(gone) - len(changed)
@@ -97,50 +122,45 @@ class FolderSyncService:
             raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
         data = await self._stored.read(FileName(StoreName.BLACKLIST, name))
         sha256 = hashlib.sha256(data).hexdigest()
-        async with self._database.read() as connection:
-            await self._refuse_known(connection, folder, sha256)
-        enrolled = await self._enroller.enroll(data, FaceSelection.SINGLE)
-        async with self._database.write() as connection:
-            entry_id = await self._refuse_known(connection, folder, sha256)
-            if entry_id is None:
-                entry_id = await blacklist.insert_entry(connection, name=folder, reason="", folder=folder)
-            await blacklist.insert_images(connection, entry_id, [(PhotoFile(file, sha256), enrolled.row)])
+        entry = await self._entry_of(folder)
+        if entry is not None and sha256 in {image.sha256 for image in entry.images}:
+            raise DuplicateImageError("this entry has the same photo already")
+        photo = await self._register.photo(await self._enroller.enroll(data, FaceSelection.SINGLE))
+        photo = replace(photo, sha256=sha256, dropped=name)
+        into = await self._collections.get(entry.collection if entry else DEFAULT_COLLECTION)
+        addition = Addition(entry or NewEntry(folder, "", folder, new_user_id()), [photo])
+        await self._register.add(into, [addition])
 
-    async def _withdraw(self, gone: list[StoredFile], report: SyncReport) -> None:
+    async def _withdraw(self, gone: list[WatchedFile], report: SyncReport) -> None:
         for file in gone:
-            async with self._database.write() as connection:
+            async with self._database.read() as connection:
                 entry = await blacklist.get_entry(connection, file.entry_id)
-                if entry is None or all(image.id != file.reference_image_id for image in entry.images):
-                    continue  # deleted meanwhile, and the entry perhaps kept on purpose
-                await blacklist.delete_images(connection, entry.id, [file.reference_image_id])
-                if len(entry.images) == 1 and not (self._folder / file.folder).exists():
-                    await screenings.withdraw_entry(connection, entry.id)
-                    await blacklist.delete_entry(connection, entry.id)
-            report.withdrawn.append(f"{file.folder}/{file.file}")
-        if gone:
-            await self._database.truncate_wal()
+            if entry is None or all(image.id != file.reference_image_id for image in entry.images):
+                continue  # deleted meanwhile, and the entry perhaps kept on purpose
+            is_last = len(entry.images) == 1 and not (self._folder / entry.folder).exists()
+            with suppress(EntryNotFoundError, EntryPendingError, ReferenceImageNotFoundError):
+                await self._register.withdraw(entry, None if is_last else [file.reference_image_id], keep_watched=True)
+                report.withdrawn.append(file.name)
 
-    def _touched_since(self, enrolled: list[StoredFile]) -> list[StoredFile]:
+    async def _entry_of(self, folder: str) -> Entry | None:
+        async with self._database.read() as connection:
+            entry_id = await blacklist.entry_of_folder(connection, folder)
+            return None if entry_id is None else await blacklist.get_entry(connection, entry_id)
+
+    def _touched_since(self, enrolled: list[WatchedFile]) -> list[WatchedFile]:
         """The files that may be others than those enrolled: whoever replaces a file cannot set back its change time."""
         touched = []
         for file in enrolled:
             with suppress(FileNotFoundError):
-                if (self._folder / file.folder / file.file).stat().st_ctime > file.created_at.timestamp():
+                if (self._folder / file.name).stat().st_ctime > file.created_at.timestamp():
                     touched.append(file)
         return touched
 
-    async def _is_another(self, file: StoredFile) -> bool:
+    async def _is_another(self, file: WatchedFile) -> bool:
         try:
-            return hashlib.sha256(await self._store.get(f"{file.folder}/{file.file}")).hexdigest() != file.sha256
+            return hashlib.sha256(await self._store.get(file.name)).hexdigest() != file.sha256
         except FileNotFoundError:
             return False
-
-    async def _refuse_known(self, connection: AsyncConnection, folder: str, sha256: str) -> int | None:
-        """The entry of the folder, if there is one and it does not have this photo yet."""
-        entry_id = await blacklist.entry_of_folder(connection, folder)
-        if entry_id is not None and sha256 in await blacklist.image_hashes(connection, entry_id):
-            raise DuplicateImageError("this entry has the same photo already")
-        return entry_id
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:

@@ -1,9 +1,9 @@
 """Alembic's entry point: ``alembic`` and ``facescreen migrate`` both run this."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Connection, create_engine, event, make_url
 
 from facescreen.config import load_settings
 from facescreen.db.schema import UtcDateTime, metadata
@@ -17,7 +17,20 @@ def render(kind: str, item: object, _context: object) -> str | Literal[False]:
     return "sa.DateTime()" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
-with engine.connect() as connection:
+@event.listens_for(engine, "connect")
+def on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI connection without a public type
+    connection.isolation_level = None  # transactions are begun by `on_begin` alone
+    connection.execute("PRAGMA foreign_keys=OFF")  # replacing a table by its copy would delete whatever names it
+    connection.execute("PRAGMA secure_delete=ON")  # or what the old table held could be read for ever
+
+
+@event.listens_for(engine, "begin")
+def on_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+# One transaction around it all: sqlite3 begins none for a change of schema, and half of one cannot be done again.
+with engine.connect() as connection, connection.begin():
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -25,6 +38,5 @@ with engine.connect() as connection:
         compare_type=True,
         render_item=render,
     )
-    with context.begin_transaction():
-        context.run_migrations()
+    context.run_migrations()
 engine.dispose()

@@ -1,0 +1,59 @@
+"""Keep several lists apart."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from facescreen.api.dependencies import ServicesDep
+from facescreen.api.problems import AWS_ERRORS, responses
+from facescreen.api.schemas import CollectionName, CollectionRecord, CreateCollectionRequest
+from facescreen.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    DefaultCollectionError,
+    EntryPendingError,
+    StorageFullError,
+)
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+Named = Annotated[CollectionName, Path()]
+
+
+@router.post(
+    "/",
+    summary="Create a collection",
+    status_code=201,
+    responses=responses(CollectionExistsError, StorageFullError, *AWS_ERRORS),
+)
+async def create_collection(
+    body: CreateCollectionRequest, request: Request, response: Response, services: ServicesDep
+) -> CollectionRecord:
+    """A list of its own: its people are found only by requests that name it."""
+    created = await services.collections.create(body.name)
+    response.headers["Location"] = request.url_for("get_collection", name=body.name).path
+    return CollectionRecord.of(created)
+
+
+@router.get("/", summary="List collections", responses=responses(validation=False))
+async def list_collections(services: ServicesDep) -> list[CollectionRecord]:
+    """By name."""
+    return [CollectionRecord.of(described) for described in await services.collections.describe_all()]
+
+
+@router.get("/{name}/", summary="Get a collection", responses=responses(CollectionNotFoundError))
+async def get_collection(name: Named, services: ServicesDep) -> CollectionRecord:
+    return CollectionRecord.of(await services.collections.describe(name))
+
+
+@router.delete(
+    "/{name}/",
+    summary="Delete a collection with everybody in it",
+    status_code=204,
+    responses=responses(
+        CollectionNotFoundError, DefaultCollectionError, EntryPendingError, StorageFullError, *AWS_ERRORS
+    ),
+)
+async def delete_collection(name: Named, services: ServicesDep) -> None:
+    """Photos, embeddings and stored matches of its people are gone when this answers."""
+    await services.collections.delete(name)

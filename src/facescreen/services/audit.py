@@ -1,0 +1,276 @@
+"""Compares the database with the stores and the outside service, and repairs whichever side is wrong."""
+
+import re
+from collections.abc import AsyncIterator, Container, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from facescreen.backends.base import GalleryBackend, GalleryFace, GalleryPhoto, Inventory
+from facescreen.config import DetectorName, ModelName
+from facescreen.db import blacklist, collections, files, screenings
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.domain.blacklist import Collection, Entry, ReferenceImage, Status
+from facescreen.errors import AwsCollectionMissingError, EntryNotFoundError, InputError
+from facescreen.services.files import StoredFiles
+from facescreen.services.intake import Intake
+from facescreen.services.register import Register, gallery_key, person_of
+
+_OUR_PERSON = re.compile(r"fs-[0-9a-f]{16}")
+_OUR_PHOTO = re.compile(r"[a-zA-Z0-9_.\-:]+/[0-9a-f]{64}\.jpg")
+_SAME_FACE = 0.3
+"""Overlap above which a detected box is the stored one; detectors differ in how much forehead belongs to a face."""
+
+
+class FindingKind(StrEnum):
+    """What does not fit."""
+
+    UNFINISHED = "unfinished"
+    """An entry or photo whose enrollment or withdrawal nobody goes on with."""
+    FILE_LEFT_OVER = "file_left_over"
+    """A stored file that no row names."""
+    PHOTO_MISSING = "photo_missing"
+    """A row's photo is not where it should be."""
+    COPY_MISSING = "copy_missing"
+    """The picture of a result is gone."""
+    COLLECTION_MISSING = "collection_missing"
+    """The outside service lacks the collection."""
+    FACE_LEFT_OVER = "face_left_over"
+    """The outside service keeps a face that no row knows."""
+    FACE_MISSING = "face_missing"
+    """The outside service lacks a face, or knows it under another id or as nobody's."""
+    PERSON_LEFT_OVER = "person_left_over"
+    """The outside service keeps a person that is no entry."""
+    FOREIGN = "foreign"
+    """The outside service or the bucket holds something that was never ours; it is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that does not fit.
+
+    Attributes:
+        where: the store, or the collection.
+        subject: our id, or the name of the file or face there.
+        repaired: whether it fits now.
+    """
+
+    kind: FindingKind
+    where: str
+    subject: str
+    repaired: bool = False
+
+
+class AuditService:
+    """Finds and repairs what crashes, outages and other people's hands left behind.
+
+    Args:
+        gallery: the outside service that keeps the faces, ``None`` where embeddings are kept here.
+        copies_to: where every reference photo should be.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        stored: StoredFiles,
+        register: Register,
+        intake: Intake,
+        gallery: GalleryBackend | None,
+        copies_to: Sequence[StoreName],
+        detector: DetectorName,
+        model: ModelName,
+    ) -> None:
+        self._database = database
+        self._stored = stored
+        self._register = register
+        self._intake = intake
+        self._gallery = gallery
+        self._copies_to = copies_to
+        self._detector = detector
+        self._model = model
+
+    async def audit(self, *, fix: bool) -> AsyncIterator[Finding]:
+        """Everything that does not fit, as it is found; repaired at once with ``fix``.
+
+        Raises:
+            AwsError: the outside service or the bucket cannot be asked.
+        """
+        async for finding in self._unfinished(fix=fix):
+            yield finding
+        async for finding in self._files(fix=fix):
+            yield finding
+        if self._gallery is not None:
+            for collection in await self._collections():
+                async for finding in self._collection(self._gallery, collection, fix=fix):
+                    yield finding
+
+    async def _unfinished(self, *, fix: bool) -> AsyncIterator[Finding]:
+        if fix:
+            await self._stored.recover()
+        for entry in await self._register.abandoned():
+            if fix:
+                await self._register.finish(entry)
+            yield Finding(FindingKind.UNFINISHED, entry.collection, f"entry {entry.id}", repaired=fix)
+
+    async def _files(self, *, fix: bool) -> AsyncIterator[Finding]:
+        # Files before rows: whatever is listed was announced before it was written, so rows or intents know it.
+        listed = {store: set(await self._stored.names(store)) for store in self._stored.stores}
+        async with self._database.read() as connection:
+            named = await blacklist.named_photos(connection)
+            copies = await screenings.copies(connection)
+            announced = {intent.file for intent in await files.intents(connection)}
+            photos = await blacklist.photos(connection)
+        left_over = {FileName(StoreName.PROCESSED, name) for name in listed[StoreName.PROCESSED] - copies}
+        for name in listed.get(StoreName.BUCKET, set()) - named:
+            if _OUR_PHOTO.fullmatch(name):
+                left_over.add(FileName(StoreName.BUCKET, name))
+            else:
+                yield Finding(FindingKind.FOREIGN, StoreName.BUCKET, name)
+        for file in sorted(left_over - announced):
+            yield Finding(FindingKind.FILE_LEFT_OVER, file.store, file.name, repaired=fix and await self._forget(file))
+        for name in sorted(copies - listed[StoreName.PROCESSED]):
+            yield Finding(FindingKind.COPY_MISSING, StoreName.PROCESSED, name)
+        for store in self._copies_to:
+            for name in sorted(photos - listed[store]):
+                if FileName(store, name) not in announced:
+                    repaired = fix and await self._copy(name, store)
+                    yield Finding(FindingKind.PHOTO_MISSING, store, name, repaired=repaired)
+
+    async def _collection(
+        self, gallery: GalleryBackend, collection: Collection, *, fix: bool
+    ) -> AsyncIterator[Finding]:
+        # Others enroll and withdraw meanwhile. A face that the service has was known before or is known after, and only
+        # one that was known before and is still so has to be there.
+        before = await self._entries(collection)
+        try:
+            inventory = await gallery.inventory(collection.name)
+        except AwsCollectionMissingError:
+            if collection not in await self._collections():
+                return  # deleted meanwhile
+            if fix:
+                await gallery.create_collection(collection.name)
+            yield Finding(FindingKind.COLLECTION_MISSING, collection.name, collection.name, repaired=fix)
+            inventory = Inventory((), frozenset())
+        after = await self._entries(collection)
+        for steps in (self._faces_left_over, self._people_left_over):
+            async for finding in steps(
+                gallery, collection.name, inventory=inventory, entries=[*before, *after], fix=fix
+            ):
+                yield finding
+        kept = {(face.face_id, face.person) for face in inventory.faces}
+        settled = {(entry.user_id, image.id, image.face_id) for entry in before for image in _active(entry)}
+        for entry in after:
+            for image in _active(entry):
+                is_settled = (entry.user_id, image.id, image.face_id) in settled
+                if is_settled and (image.face_id, entry.user_id) not in kept:
+                    repaired = fix and await self._enroll(gallery, entry, image, inventory=inventory)
+                    yield Finding(FindingKind.FACE_MISSING, collection.name, f"photo {image.id}", repaired=repaired)
+
+    async def _faces_left_over(
+        self, gallery: GalleryBackend, name: str, *, inventory: Inventory, entries: Sequence[Entry], fix: bool
+    ) -> AsyncIterator[Finding]:
+        people = {entry.user_id for entry in entries}
+        known = {
+            (gallery_key(entry, image.id), image.face_id)
+            for entry in entries
+            if entry.user_id
+            for image in entry.images
+        }
+        for face in inventory.faces:
+            # Pending rows get the id of their face last.
+            if not known.isdisjoint({(face.key, face.face_id), (face.key, None)}):
+                continue
+            if not _is_ours(face, people):
+                yield Finding(FindingKind.FOREIGN, name, f"face {face.face_id}")
+                continue
+            if fix:
+                await gallery.remove_faces(name, [face.face_id])
+            yield Finding(FindingKind.FACE_LEFT_OVER, name, f"face {face.face_id}", repaired=fix)
+
+    async def _people_left_over(
+        self, gallery: GalleryBackend, name: str, *, inventory: Inventory, entries: Sequence[Entry], fix: bool
+    ) -> AsyncIterator[Finding]:
+        for person in sorted(inventory.people - {entry.user_id for entry in entries}):
+            if not _OUR_PERSON.fullmatch(person):
+                yield Finding(FindingKind.FOREIGN, name, f"user {person}")
+                continue
+            if fix:
+                await gallery.withdraw(name, person, [], whole=True)
+            yield Finding(FindingKind.PERSON_LEFT_OVER, name, f"user {person}", repaired=fix)
+
+    async def _forget(self, file: FileName) -> bool:
+        """Whether the file is gone; not if a row has come to know it since."""
+        async with self._database.write() as connection:
+            if await blacklist.kept_photos(connection, [file.name]):
+                return False
+            await files.intend(connection, [file], owner=None)
+        return await self._stored.remove([file]) is None
+
+    async def _copy(self, name: str, to: StoreName) -> bool:
+        """Whether the photo was anywhere, and is in this store now."""
+        copy = FileName(to, name)
+        try:
+            data = await self._stored.read_photo(name)
+        except FileNotFoundError:
+            return False
+        async with self._stored.writing({copy: data}), self._database.write() as connection:
+            is_kept = bool(await blacklist.kept_photos(connection, [name]))
+            if is_kept:
+                await files.settle(connection, [copy])
+        if not is_kept:  # withdrawn meanwhile
+            await self._stored.remove([copy])
+        return is_kept
+
+    async def _enroll(
+        self, gallery: GalleryBackend, entry: Entry, image: ReferenceImage, *, inventory: Inventory
+    ) -> bool:
+        """Whether the service knows the face now; not if its photo is gone or the service finds no such face."""
+        try:
+            pixels = await self._intake.decode(await self._stored.read_photo(image.photo))
+            faces = await gallery.detect(pixels, self._detector)
+            crops = (await gallery.prepare(pixels, faces, self._model)).crops
+            overlaps = [image.face.box.intersection_over_union(face.box) for face in faces]
+            if max(overlaps, default=0.0) < _SAME_FACE:
+                return False
+            crop = crops[overlaps.index(max(overlaps))]
+            entry = await self._register.make_person(entry)
+        except (FileNotFoundError, InputError, EntryNotFoundError):
+            return False
+        person, key = person_of(entry), gallery_key(entry, image.id)
+        # What the service has under this key, but as nobody's, would be found a second time.
+        stale = [face.face_id for face in inventory.faces if face.key == key]
+        if stale:
+            await gallery.remove_faces(entry.collection, stale)
+        try:
+            (face_id,) = await gallery.enroll(entry.collection, person, [GalleryPhoto(key, crop)])
+        except InputError:
+            await gallery.withdraw(entry.collection, person, [key], whole=False)
+            return False
+        async with self._database.write() as connection:
+            present = await blacklist.get_entry(connection, entry.id)
+            if present is not None and image in present.images:
+                await blacklist.activate(connection, entry.id, {image.id: face_id})
+                return True
+        # Withdrawn meanwhile.
+        await gallery.withdraw(entry.collection, person, [key], whole=present is None)
+        return False
+
+    async def _collections(self) -> list[Collection]:
+        async with self._database.read() as connection:
+            return await collections.list_collections(connection)
+
+    async def _entries(self, collection: Collection) -> list[Entry]:
+        async with self._database.read() as connection:
+            _, entries = await blacklist.list_entries(connection, collection.id, limit=None)
+        return entries
+
+
+def _active(entry: Entry) -> list[ReferenceImage]:
+    return [image for image in entry.images if image.status is Status.ACTIVE]
+
+
+def _is_ours(face: GalleryFace, people: Container[str | None]) -> bool:
+    """Whether the key is of the form of ours, and its person of the form of ours or an entry."""
+    person, dot, image_id = (face.key or "").rpartition(".")
+    return bool(dot) and image_id.isdecimal() and (person in people or _OUR_PERSON.fullmatch(person) is not None)

@@ -1,0 +1,162 @@
+"""Collections: lists of people that are searched apart from each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.backends.base import GalleryBackend
+from facescreen.db import blacklist, collections, files, screenings
+from facescreen.db.collections import Size
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection, Status
+from facescreen.errors import (
+    AwsError,
+    CollectionExistsError,
+    CollectionNotFoundError,
+    DefaultCollectionError,
+    EntryPendingError,
+)
+from facescreen.services.files import StoredFiles
+from facescreen.services.replica import ListReplica
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedCollection:
+    """A collection, how much it holds, and its version."""
+
+    collection: Collection
+    size: Size
+    version: int
+
+
+class CollectionService:
+    """Creates, lists, describes and deletes collections.
+
+    Args:
+        replica: this process's indexes, ``None`` where an outside service searches.
+        gallery: the outside service that keeps the faces, ``None`` where embeddings are kept here.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        stored: StoredFiles,
+        replica: ListReplica | None,
+        gallery: GalleryBackend | None,
+    ) -> None:
+        self._database = database
+        self._stored = stored
+        self._replica = replica
+        self._gallery = gallery
+
+    async def get(self, name: str) -> Collection:
+        """The collection, or :class:`CollectionNotFoundError`."""
+        async with self._database.read() as connection:
+            found = await collections.get_collection(connection, name)
+        if found is None:
+            raise CollectionNotFoundError("there is no collection of this name")
+        return found
+
+    async def create(self, name: str) -> DescribedCollection:
+        """A new, empty collection.
+
+        Raises:
+            CollectionExistsError: there is one of this name.
+        """
+        async with self._database.write() as connection:
+            if await collections.get_collection(connection, name) is not None:
+                raise CollectionExistsError("there is a collection of this name already")
+            created = await collections.insert_collection(connection, name)
+            described = DescribedCollection(created, await collections.size(connection, created.id), 0)
+        if self._gallery is not None:
+            try:
+                await self._gallery.create_collection(name)
+            except AwsError:
+                # If that fails too, the audit tells and creates it.
+                await self.delete(name)
+                raise
+        return described
+
+    async def page(self, *, after: str = "", limit: int | None = None) -> Sequence[Collection]:
+        """Collections by name, from the one after ``after`` on."""
+        async with self._database.read() as connection:
+            return await collections.list_collections(connection, after=after, limit=limit)
+
+    async def describe_all(self) -> Sequence[DescribedCollection]:
+        """Every collection with its size and version, by name."""
+        async with self._database.read() as connection:
+            return [
+                DescribedCollection(
+                    found,
+                    await collections.size(connection, found.id),
+                    await blacklist.version(connection, found.id),
+                )
+                for found in await collections.list_collections(connection)
+            ]
+
+    async def describe(self, name: str) -> DescribedCollection:
+        """The collection with its size and version, or :class:`CollectionNotFoundError`."""
+        found = await self.get(name)
+        async with self._database.read() as connection:
+            size = await collections.size(connection, found.id)
+            return DescribedCollection(found, size, await blacklist.version(connection, found.id))
+
+    async def delete(self, name: str) -> Collection:
+        """The collection that was; its people, photos, embeddings and matches are gone when this returns.
+
+        Raises:
+            CollectionNotFoundError: there is none of this name.
+            DefaultCollectionError: it is the default one.
+            EntryPendingError: somebody was enrolled meanwhile; doing it again goes on.
+            AwsError: the outside service did not do its part; its people match nobody, and doing it again goes on.
+        """
+        found = await self.get(name)
+        if name == DEFAULT_COLLECTION:
+            raise DefaultCollectionError("the default collection cannot be deleted; delete its entries instead")
+        async with self._database.read() as connection:
+            _, entries = await blacklist.list_entries(connection, found.id, limit=None)
+        dropped = [await self._stored.within(StoreName.BLACKLIST, entry.folder) for entry in entries]
+        async with self._database.write() as connection:
+            _, entries = await blacklist.list_entries(connection, found.id, limit=None)
+            photos = {image.photo for entry in entries for image in entry.images}
+            watched = {image.watched for entry in entries for image in entry.images if image.watched}
+            names = {
+                *(file for found_files in dropped for file in found_files),
+                *(FileName(store, photo) for photo in photos for store in self._stored.stores_of_photos),
+                *(FileName(StoreName.BLACKLIST, name) for name in watched),
+            }
+            if self._gallery is None:
+                await _delete(connection, found)
+            else:
+                for entry in entries:
+                    ids = [image.id for image in entry.images]
+                    await blacklist.begin_withdrawal(connection, entry.id, ids, whole=True)
+            await files.intend(connection, names, owner=None)
+        if self._replica is not None:
+            await self._replica.release()
+        if self._gallery is None:
+            await self._stored.remove(list(names))
+        else:
+            await self._delete_outside(self._gallery, found, gone=list(names))
+        await self._database.truncate_wal()
+        return found
+
+    async def _delete_outside(self, gallery: GalleryBackend, found: Collection, *, gone: Sequence[FileName]) -> None:
+        """Remove what the service has, the files that were announced to go, and the rows last."""
+        await gallery.delete_collection(found.name)
+        fault = await self._stored.remove(gone)
+        if fault is not None:
+            raise fault
+        async with self._database.write() as connection:
+            _, entries = await blacklist.list_entries(connection, found.id, limit=None)
+            if any(entry.status is not Status.WITHDRAWING for entry in entries):
+                raise EntryPendingError("somebody was enrolled into the collection meanwhile; delete it again")
+            await _delete(connection, found)
+
+
+async def _delete(connection: AsyncConnection, collection: Collection) -> None:
+    await screenings.withdraw_collection(connection, collection.id)
+    await collections.delete_collection(connection, collection.id)
