@@ -47,13 +47,7 @@ class Nearest:
 
 def main(service: str, folder: Path) -> None:
     """Print rank-1, and for some thresholds how many people on the list and how many strangers match."""
-    people: dict[str, list[Photo]] = defaultdict(list)
-    for path in sorted(folder.glob("*.jpg")):
-        person = path.stem.rpartition("_")[0]
-        people[person].append(Photo(person, path.read_bytes()))
-    listed = [photos[0] for photos in people.values() if len(photos) > 1]
-    mated = [photo for photos in people.values() for photo in photos[1:]]
-    strangers = [photos[0] for photos in people.values() if len(photos) == 1]
+    listed, mated, strangers = identification(folder)
     known, unknown = asyncio.run(screen(service, listed=listed, mated=mated, strangers=strangers))
     right = [near.distance if near.name == photo.person else math.inf for photo, near in zip(mated, known, strict=True)]
     print(f"{len(listed)} people on the list, {len(mated)} other photos of them, {len(strangers)} strangers")
@@ -63,6 +57,18 @@ def main(service: str, folder: Path) -> None:
         found = sum(distance <= threshold for distance in right) / len(right)
         flagged = sum(near.distance <= threshold for near in unknown) / len(unknown)
         print(f"{threshold:18.3f} {found:6.1%} {flagged:18.1%}")
+
+
+def identification(folder: Path) -> tuple[list[Photo], list[Photo], list[Photo]]:
+    """One photo each of everybody who has two or more, all their other photos, and one of everybody else."""
+    people: dict[str, list[Photo]] = defaultdict(list)
+    for path in sorted(folder.glob("*.jpg")):
+        person = path.stem.rpartition("_")[0]
+        people[person].append(Photo(person, path.read_bytes()))
+    listed = [photos[0] for photos in people.values() if len(photos) > 1]
+    mated = [photo for photos in people.values() for photo in photos[1:]]
+    strangers = [photos[0] for photos in people.values() if len(photos) == 1]
+    return listed, mated, strangers
 
 
 async def screen(

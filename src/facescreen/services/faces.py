@@ -1,0 +1,436 @@
+"""Faces one by one: found in images, kept in collections, listed and removed there, and compared with each other."""
+
+import uuid
+from collections.abc import Collection as Ids
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from facescreen.backends.base import EmbeddingBackend
+from facescreen.config import DetectorName, ModelName
+from facescreen.db import blacklist, members
+from facescreen.db.blacklist import Embedded, NewEntry
+from facescreen.db.connection import Database
+from facescreen.db.members import KnownFace
+from facescreen.domain.blacklist import Collection
+from facescreen.domain.distances import Metric, distances
+from facescreen.domain.faces import Box, Face, Pixels, Vectors
+from facescreen.errors import FaceUnusableError, InputError, NoFaceError, NotFoundError, UnsupportedFormatError
+from facescreen.images.decode import format_of
+from facescreen.pool import WorkPool
+from facescreen.recognition.catalog import distance_of, similarity
+from facescreen.services.blacklist import new_folder
+from facescreen.services.collections import CollectionService
+from facescreen.services.enrollment import Enrolled
+from facescreen.services.intake import Intake
+from facescreen.services.quality import BARS, Quality, QualityFault, QualityFilter, measure
+from facescreen.services.register import Addition, Register, photo_name
+from facescreen.services.reindex import ReindexService
+from facescreen.services.replica import ListReplica
+
+MAX_FACES = 100
+"""The largest faces of an image that are looked at: https://docs.aws.amazon.com/rekognition/latest/dg/limits.html."""
+
+MIN_SIDE = 80
+"""Pixels that an image is wide and high at least, by the same source."""
+
+_NAME_LENGTH = 200
+"""Characters that the name of an entry may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face in an image of this size, and how good the picture of it is."""
+
+    face: Face
+    quality: Quality
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedFace:
+    """A face that was seen and not used: what it lacks, or nothing where others came first."""
+
+    seen: SeenFace
+    faults: tuple[QualityFault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """The faces of an image that are in a collection now, the largest first, and those that were not taken."""
+
+    faces: Sequence[tuple[KnownFace, SeenFace]]
+    unused: Sequence[UnusedFace]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Outward ids of faces that were removed, that are somebody's (and whose), and that no face has."""
+
+    removed: Sequence[str]
+    associated: Sequence[tuple[str, str]]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceMatch:
+    """A face of a collection, and how alike it is in (0, 100]."""
+
+    face: KnownFace
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class PersonMatch:
+    """A person of a collection, and how alike the nearest of its faces is in (0, 100]."""
+
+    user_id: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One face and those of another image: matches with their similarity, the most alike first, and the others."""
+
+    source: SeenFace
+    matches: Sequence[tuple[SeenFace, float]]
+    others: Sequence[SeenFace]
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleInImage:
+    """Whom the searched face of an image resembles, and the faces that were not searched; no face, no matches."""
+
+    searched: SeenFace | None
+    matches: Sequence[PersonMatch]
+    unused: Sequence[UnusedFace]
+
+
+class FaceService:
+    """Works with the configured detector and model, which has to have a similarity.
+
+    Whatever takes the name of a collection raises :class:`facescreen.errors.CollectionNotFoundError`; whatever takes an
+    image raises :class:`facescreen.errors.InputError` for one that is no JPEG or PNG, damaged, too large or too small.
+    ``alike`` is the least similarity of a match, ``most`` how many matches are wanted, the most alike first.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        collections: CollectionService,
+        register: Register,
+        backend: EmbeddingBackend,
+        replica: ListReplica,
+        reindex: ReindexService,
+        intake: Intake,
+        pool: WorkPool,
+        detector: DetectorName,
+        model: ModelName,
+    ) -> None:
+        self._database = database
+        self._collections = collections
+        self._register = register
+        self._backend = backend
+        self._replica = replica
+        self._reindex = reindex
+        self._intake = intake
+        self._pool = pool
+        self._detector = detector
+        self._model = model
+
+    async def collections(self, *, after: int, limit: int) -> Sequence[Collection]:
+        """Collections from the one after the row ``after`` on, oldest first."""
+        async with self._database.read() as connection:
+            return await members.list_collections(connection, after=after, limit=limit)
+
+    async def detect(self, data: bytes) -> Sequence[SeenFace]:
+        """The faces of an image, the largest first."""
+        with self._pool.admit(1):
+            _, seen = await self._look(data)
+        return seen
+
+    async def index(
+        self,
+        collection: str,
+        data: bytes,
+        *,
+        external_image_id: str | None,
+        most: int,
+        quality: QualityFilter,
+    ) -> Indexed:
+        """Keep the largest faces of an image, each as an entry that is no person yet.
+
+        A face that was kept of the same image under the same name is not kept twice. Where two do that at the same
+        time, the face that came first stays.
+        """
+        within = await self._collections.get(collection)
+        with self._pool.admit(1):
+            image, seen = await self._look(data)
+            usable, unused = _sorted_out(seen, quality)
+            chosen, surplus = usable[:most], usable[most:]
+            kept = await self._keep(within, image, chosen, external_image_id=external_image_id) if chosen else []
+        return Indexed(list(zip(kept, chosen, strict=True)), [*unused, *map(UnusedFace, surplus)])
+
+    async def page(
+        self,
+        collection: str,
+        *,
+        after: int,
+        limit: int,
+        user_id: str | None = None,
+        face_ids: Ids[str] | None = None,
+    ) -> Sequence[KnownFace]:
+        """Faces from the one after the row ``after`` on, oldest first: only this person's, only these, where given."""
+        within = await self._collections.get(collection)
+        async with self._database.read() as connection:
+            return await members.list_faces(
+                connection, within.id, after=after, limit=limit, user_id=user_id, face_ids=face_ids
+            )
+
+    async def remove(self, collection: str, face_ids: Iterable[str]) -> Removal:
+        """Remove faces that are no person's, with their photos; each is gone when this returns."""
+        within = await self._collections.get(collection)
+        left = dict.fromkeys(face_ids)
+        removed, associated, missing = [], [], []
+        while left:
+            async with self._database.read() as connection:
+                known = await members.find_faces(connection, within.id, left)
+            for face_id in list(left):
+                face = known.get(face_id)
+                if face is None:
+                    missing.append(face_id)
+                elif face.user_id is not None:
+                    associated.append((face_id, face.user_id))
+                # Somebody who was faster has removed it or made it somebody's: the next round tells which.
+                elif await self._withdraw(face):
+                    removed.append(face_id)
+                else:
+                    continue
+                del left[face_id]
+        return Removal(removed, associated, missing)
+
+    async def search_by_face(self, collection: str, face_id: str, *, alike: float, most: int) -> Sequence[FaceMatch]:
+        """Faces that resemble a face of the collection, without itself.
+
+        Raises:
+            NotFoundError: there is no such face.
+        """
+        within = await self._collections.get(collection)
+        face = await self._face(within, face_id)
+        found = await self._near(within, await self._vectors_of(within, [face]), alike)
+        return [match for match in found if match.face.image.id != face.image.id][:most]
+
+    async def search_by_image(
+        self, collection: str, data: bytes, *, alike: float, most: int, quality: QualityFilter
+    ) -> tuple[SeenFace, Sequence[FaceMatch]]:
+        """The largest face of an image, and the faces that resemble it.
+
+        Raises:
+            NoFaceError: there is none that is good enough.
+        """
+        within = await self._collections.get(collection)
+        with self._pool.admit(1):
+            image, seen = await self._look(data)
+            searched = _largest(seen, quality)
+            found = await self._near(within, await self._embed(image, [searched]), alike)
+        return searched, found[:most]
+
+    async def people_by_face(self, collection: str, face_id: str, *, alike: float, most: int) -> Sequence[PersonMatch]:
+        """People who resemble a face of the collection, without the person that it is associated with.
+
+        Raises:
+            NotFoundError: there is no such face.
+        """
+        within = await self._collections.get(collection)
+        face = await self._face(within, face_id)
+        found = await self._near(within, await self._vectors_of(within, [face]), alike)
+        return _people(found, without=face.user_id)[:most]
+
+    async def people_by_person(
+        self, collection: str, user_id: str, *, alike: float, most: int
+    ) -> Sequence[PersonMatch]:
+        """People who resemble a person of the collection, without itself.
+
+        Raises:
+            NotFoundError: there is no such person.
+        """
+        within = await self._collections.get(collection)
+        async with self._database.read() as connection:
+            person = await blacklist.get_person(connection, within.id, user_id)
+        if person is None:
+            raise NotFoundError("there is no user of this id")
+        faces = [KnownFace(image, user_id) for image in person.images]
+        found = await self._near(within, await self._vectors_of(within, faces), alike) if faces else []
+        return _people(found, without=user_id)[:most]
+
+    async def people_by_image(
+        self, collection: str, data: bytes, *, alike: float, most: int, quality: QualityFilter
+    ) -> PeopleInImage:
+        """People who resemble the largest face of an image that is good enough."""
+        within = await self._collections.get(collection)
+        with self._pool.admit(1):
+            image, seen = await self._look(data)
+            usable, unused = _sorted_out(seen, quality)
+            if not usable:
+                return PeopleInImage(None, (), unused)
+            found = await self._near(within, await self._embed(image, usable[:1]), alike)
+        return PeopleInImage(usable[0], _people(found)[:most], [*map(UnusedFace, usable[1:]), *unused])
+
+    async def compare(self, source: bytes, target: bytes, *, alike: float, quality: QualityFilter) -> Comparison:
+        """The largest face of one image compared with each face of another one; nothing is kept.
+
+        Raises:
+            NoFaceError: there is no face in one of the images, or none in the first that is good enough.
+        """
+        with self._pool.admit(2):
+            source_image, source_faces = await self._look(source)
+            searched = _largest(source_faces, quality)
+            query = await self._embed(source_image, [searched])
+            target_image, target_faces = await self._look(target)
+            if not target_faces:
+                raise _no_face()
+            usable, _ = _sorted_out(target_faces, quality)
+            vectors = await self._embed(target_image, usable)
+        found = distances(Metric.COSINE, query[0], vectors).tolist() if usable else []
+        radius = distance_of(self._model, alike)
+        matches = [
+            (face, similarity(self._model, distance))
+            for distance, face in sorted(zip(found, usable, strict=True), key=lambda pair: pair[0])
+            if distance <= radius
+        ]
+        others = [face for distance, face in zip(found, usable, strict=True) if distance > radius]
+        return Comparison(searched, matches, others)
+
+    async def _look(self, data: bytes) -> tuple[Pixels, list[SeenFace]]:
+        if format_of(data) not in {"JPEG", "PNG"}:
+            raise UnsupportedFormatError("the image is neither JPEG nor PNG")
+        image = await self._intake.decode(data)
+        height, width, _ = image.shape
+        if min(height, width) < MIN_SIDE:
+            raise InputError(f"the image must be at least {MIN_SIDE} pixels wide and high")
+        faces = await self._backend.detect(image, self._detector)
+        largest = sorted(faces, key=lambda face: -face.box.area)[:MAX_FACES]
+        qualities = await self._pool.run(lambda: [measure(image, face.box) for face in largest])
+        return image, [SeenFace(face, quality, width, height) for face, quality in zip(largest, qualities, strict=True)]
+
+    async def _embed(self, image: Pixels, seen: Sequence[SeenFace]) -> Vectors:
+        probe = await self._backend.prepare(image, tuple(each.face for each in seen), self._model)
+        return await self._backend.embed([probe], self._model)
+
+    async def _keep(
+        self, within: Collection, image: Pixels, chosen: Sequence[SeenFace], *, external_image_id: str | None
+    ) -> list[KnownFace]:
+        """The faces in the collection, in order."""
+        photo = await self._register.photo(Enrolled(image, chosen[0].face, None))
+        known = await self._known(within, photo.sha256, external_image_id)
+        new = [each for each in chosen if each.face.box not in known]
+        if not new:
+            return [known[each.face.box] for each in chosen]
+        image_id = next((face.image.image_id for face in known.values()), str(uuid.uuid4()))
+        name = (external_image_id or image_id)[:_NAME_LENGTH]
+        entries = [NewEntry(name, "", new_folder(name), None) for _ in new]
+        photo = replace(
+            photo,
+            image_id=image_id,
+            external_image_id=external_image_id,
+            photo=photo_name(entries[0].folder, photo.sha256),
+        )
+        space = self._backend.space(self._model)
+        additions = [
+            Addition(entry, [replace(photo, enrolled=Enrolled(image, each.face, Embedded(space, vector)))])
+            for entry, each, vector in zip(entries, new, await self._embed(image, new), strict=True)
+        ]
+        added = [KnownFace(entry.images[0], None) for entry in await self._register.add(within, additions)]
+        settled = {face.image.face.box: face for face in added} | known
+        settled |= await self._known(within, photo.sha256, external_image_id)
+        first = {face.image.id for face in settled.values()}
+        for face in added:
+            if face.image.id not in first:
+                await self._withdraw(face)
+        return [settled[each.face.box] for each in chosen]
+
+    async def _known(self, within: Collection, sha256: str, external_image_id: str | None) -> dict[Box, KnownFace]:
+        """The faces that were kept of a photo under this name, the first of each."""
+        async with self._database.read() as connection:
+            faces = await members.faces_of_photo(
+                connection, within.id, sha256=sha256, external_image_id=external_image_id
+            )
+        return {face.image.face.box: face for face in reversed(faces)}
+
+    async def _withdraw(self, face: KnownFace) -> bool:
+        """Remove a face that is no person's; whether it still was where it had been found."""
+        async with self._database.read() as connection:
+            entry = await blacklist.get_entry(connection, face.image.entry_id)
+        if entry is None or entry.user_id is not None:
+            return False
+        with suppress(NotFoundError):
+            await self._register.withdraw(entry, [face.image.id])
+            return True
+        return False
+
+    async def _face(self, within: Collection, face_id: str) -> KnownFace:
+        async with self._database.read() as connection:
+            known = await members.find_faces(connection, within.id, [face_id])
+        if face_id not in known:
+            raise NotFoundError("there is no face of this id in the collection")
+        return known[face_id]
+
+    async def _vectors_of(self, within: Collection, faces: Sequence[KnownFace]) -> Vectors:
+        await self._reindex.ensure(within.id, self._model)
+        async with self._database.read() as connection:
+            _, vectors = await blacklist.vectors(
+                connection, within.id, self._backend.space(self._model), ids=[face.image.id for face in faces]
+            )
+        if not len(vectors):
+            raise FaceUnusableError("the stored photo of this face cannot be read any more")
+        return vectors
+
+    async def _near(self, within: Collection, vectors: Vectors, alike: float) -> list[FaceMatch]:
+        """The collection's faces that are so alike to one of the embeddings, the most alike first."""
+        await self._reindex.ensure(within.id, self._model)
+        radius = distance_of(self._model, alike)
+        _, found = await self._replica.search(within.id, vectors, self._model, metric=Metric.COSINE, radius=radius)
+        nearest: dict[int, float] = {}
+        for candidate in (candidate for candidates in found for candidate in candidates):
+            known = nearest.get(candidate.reference_image_id, radius)
+            nearest[candidate.reference_image_id] = min(candidate.distance, known)
+        async with self._database.read() as connection:
+            owned = await blacklist.references(connection, nearest)
+        return [
+            FaceMatch(KnownFace(owned[id_][1], owned[id_][0].user_id), similarity(self._model, distance))
+            for distance, id_ in sorted((distance, id_) for id_, distance in nearest.items())
+            if id_ in owned
+        ]
+
+
+def _sorted_out(seen: Iterable[SeenFace], quality: QualityFilter) -> tuple[list[SeenFace], list[UnusedFace]]:
+    """The faces that are good enough, and the others."""
+    usable, unused = [], []
+    for each in seen:
+        if faults := BARS[quality].faults(each.face, each.quality):
+            unused.append(UnusedFace(each, faults))
+        else:
+            usable.append(each)
+    return usable, unused
+
+
+def _largest(seen: Iterable[SeenFace], quality: QualityFilter) -> SeenFace:
+    usable, _ = _sorted_out(seen, quality)
+    if not usable:
+        raise _no_face()
+    return usable[0]
+
+
+def _people(found: Iterable[FaceMatch], *, without: str | None = None) -> list[PersonMatch]:
+    """The people of these faces, each by the first of its faces."""
+    people: dict[str, float] = {}
+    for match in found:
+        if match.face.user_id is not None and match.face.user_id != without:
+            people.setdefault(match.face.user_id, match.similarity)
+    return [PersonMatch(user_id, alike) for user_id, alike in people.items()]
+
+
+def _no_face() -> NoFaceError:
+    return NoFaceError("There are no faces in the image. Should be at least 1.")
