@@ -54,11 +54,6 @@ class Enroller:
         self._detector = detector
         self._model = model
 
-    @property
-    def detector(self) -> str:
-        """What the stored row says that found the face."""
-        return self._detector if self._embeddings else "rekognition"
-
     async def enroll(self, data: bytes, selection: FaceSelection) -> Enrolled:
         """The photo's face and embedding.
 
