@@ -369,7 +369,7 @@ async def start(services: Services) -> None:
             await services.register.finish(entry)
         report = await services.sync.sync(progress)
         if services.reindex is not None:
-            for collection in await services.collections.page():
+            for collection in await services.collections.all():
                 await services.reindex.ensure(collection.id, services.settings.model_name)
     except (FolderEmptyError, EmbeddingsMissingError, AwsError) as error:
         raise StartupError(str(error)) from None

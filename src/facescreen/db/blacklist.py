@@ -276,12 +276,6 @@ async def references_by_face(
     return {image.face_id: (owner, image) for owner, image in owned if image.face_id is not None}
 
 
-async def image_hashes(connection: AsyncConnection, entry_id: int) -> set[str]:
-    """SHA-256 of each of the entry's stored photos."""
-    rows = await connection.execute(select(reference_images.c.sha256).where(reference_images.c.entry_id == entry_id))
-    return set(rows.scalars())
-
-
 async def watched_files(connection: AsyncConnection) -> list[WatchedFile]:
     """Every file of the blacklist folder that a reference image stands and falls with."""
     table = reference_images

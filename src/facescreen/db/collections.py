@@ -32,13 +32,9 @@ async def get_collection(connection: AsyncConnection, name: str) -> Collection |
     return Collection(**row) if row else None
 
 
-async def list_collections(
-    connection: AsyncConnection, *, after: str = "", limit: int | None = None
-) -> list[Collection]:
-    """Collections by name, from the one after ``after`` on."""
-    rows = await connection.execute(
-        select(collections).where(collections.c.name > after).order_by(collections.c.name).limit(limit)
-    )
+async def list_collections(connection: AsyncConnection) -> list[Collection]:
+    """All collections, by name."""
+    rows = await connection.execute(select(collections).order_by(collections.c.name))
     return [Collection(**row) for row in rows.mappings()]
 
 

@@ -80,10 +80,10 @@ class CollectionService:
                 raise
         return described
 
-    async def page(self, *, after: str = "", limit: int | None = None) -> Sequence[Collection]:
-        """Collections by name, from the one after ``after`` on."""
+    async def all(self) -> Sequence[Collection]:
+        """Every collection, by name."""
         async with self._database.read() as connection:
-            return await collections.list_collections(connection, after=after, limit=limit)
+            return await collections.list_collections(connection)
 
     async def describe_all(self) -> Sequence[DescribedCollection]:
         """Every collection with its size and version, by name."""

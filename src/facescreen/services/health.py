@@ -76,7 +76,7 @@ class HealthService:
             detector=plan.detector_name,
             model=plan.model_name,
             policy=plan.policy,
-            collections=len(await self._collections.page()),
+            collections=len(await self._collections.all()),
             list_version=default.version,
             entries=default.size.entries,
             reference_images=default.size.images,

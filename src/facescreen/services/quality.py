@@ -83,8 +83,8 @@ BARS: Mapping[QualityFilter, QualityBar] = {
     QualityFilter.MEDIUM: QualityBar(side=48, confidence=0.8, brightness=15.0, sharpness=30.0),
     QualityFilter.HIGH: QualityBar(side=64, confidence=0.95, brightness=25.0, sharpness=40.0),
 }
-"""The side of the low bar is what every reference photo needs. ``bench/sharpness.py`` blurs photos of LFW: at a sharpness
-of 20 about half of them are no longer recognized; 40 is what nearly all of them have without any blur.
+"""The side of the low bar is what every reference photo needs. ``bench/sharpness.py`` blurs photos of LFW: at a
+sharpness of 20 about half of them are no longer recognized; 40 is what nearly all of them have without any blur.
 """
 
 
