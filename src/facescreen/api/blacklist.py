@@ -205,7 +205,10 @@ async def delete_image(
     services: ServicesDep,
     collection: Within = DEFAULT_COLLECTION,
 ) -> BlacklistRecord:
-    """The record without the photo. An entry that is left without photos stays, and matches nobody."""
+    """The record without the photo. An entry that is left without photos stays, and matches nobody.
+
+    A face that a Rekognition client indexed and made nobody's goes with its only photo.
+    """
     return BlacklistRecord.of(await services.blacklist.delete_image(collection, id, image_id))
 
 

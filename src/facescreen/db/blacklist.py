@@ -260,6 +260,17 @@ async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> s
     return set(rows.scalars())
 
 
+async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> dict[int, int]:
+    """Whose these reference images are, by id; ids that are gone are left out."""
+    owners: dict[int, int] = {}
+    wanted = sorted(set(image_ids))
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = reference_images.c.id.in_(wanted[start : start + _CHUNK])
+        rows = await connection.execute(select(reference_images.c.id, reference_images.c.entry_id).where(chunk))
+        owners.update((row.id, row.entry_id) for row in rows)
+    return owners
+
+
 async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, tuple[Entry, ReferenceImage]]:
     """Active reference images by id, each with its entry (whose ``images`` are left empty).
 

@@ -1,7 +1,7 @@
 """Stored results."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import faces
-from facescreen.db.blacklist import existing_entries
+from facescreen.db.blacklist import owners_of
 from facescreen.db.schema import entries, matches, screened_faces, screenings
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box
@@ -39,11 +39,12 @@ class ResultFilter:
 async def insert_screening(connection: AsyncConnection, screening: Screening) -> Screening:
     """Store a result and return it with its id.
 
-    Matches of entries that were deleted after the search are not stored, and their faces say so.
+    Matches of photos that were deleted after the search are not stored, and their faces say so; those of photos that
+    became another entry's since are stored as that entry's.
     """
-    entry_ids = {match.entry_id for face in screening.faces for match in face.matches}
-    alive = await existing_entries(connection, entry_ids) if entry_ids else set()
-    screening = replace(screening, faces=tuple(_without_deleted(face, alive) for face in screening.faces))
+    image_ids = {match.reference_image_id for face in screening.faces for match in face.matches}
+    owners = await owners_of(connection, image_ids) if image_ids else {}
+    screening = replace(screening, faces=tuple(_as_owned(face, owners) for face in screening.faces))
     inserted = await connection.execute(
         insert(screenings)
         .values(
@@ -123,10 +124,14 @@ async def _withdraw(connection: AsyncConnection, withdrawn: ColumnElement[bool])
     await connection.execute(delete(matches).where(withdrawn))
 
 
-def _without_deleted(face: ScreenedFace, alive: set[int]) -> ScreenedFace:
-    kept = tuple(match for match in face.matches if match.entry_id in alive)
-    if len(kept) == len(face.matches):
+def _as_owned(face: ScreenedFace, owners: Mapping[int, int]) -> ScreenedFace:
+    if not face.matches:
         return face
+    kept = tuple(
+        replace(match, entry_id=owners[match.reference_image_id])
+        for match in face.matches
+        if match.reference_image_id in owners
+    )
     return replace(face, matches=kept, verdict=Verdict.MATCH if kept else Verdict.WITHDRAWN)
 
 

@@ -4,6 +4,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -138,11 +139,14 @@ class BlacklistService:
             raise _no_image(image_id) from None
 
     async def delete_image(self, collection: str, entry_id: int, image_id: int) -> Entry:
-        """The entry without this photo; an entry without photos stays and matches nobody."""
+        """The entry without this photo; one without photos stays and matches nobody, unless it was no person's."""
         entry = await self.get(collection, entry_id)
         _image(entry, image_id)
         await self._register.withdraw(entry, [image_id])
-        return await self.get(collection, entry_id)
+        try:
+            return await self.get(collection, entry_id)
+        except EntryNotFoundError:  # a face that was never made a person goes with its photo
+            return replace(entry, images=())
 
     async def _add(
         self, into: Collection, entry: NewEntry | Entry, photos: Sequence[Photo], *, usable: Sequence[NewPhoto]

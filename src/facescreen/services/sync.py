@@ -137,7 +137,7 @@ class FolderSyncService:
                 entry = await blacklist.get_entry(connection, file.entry_id)
             if entry is None or all(image.id != file.reference_image_id for image in entry.images):
                 continue  # deleted meanwhile, and the entry perhaps kept on purpose
-            is_last = len(entry.images) == 1 and not (self._folder / entry.folder).exists()
+            is_last = len(entry.images) == 1 and not (self._folder / file.name).parent.exists()
             with suppress(EntryNotFoundError, EntryPendingError, ReferenceImageNotFoundError):
                 await self._register.withdraw(entry, None if is_last else [file.reference_image_id], keep_watched=True)
                 report.withdrawn.append(file.name)
