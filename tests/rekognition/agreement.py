@@ -27,7 +27,7 @@ def check_sides(
     """Database, folders, bucket and collections hold the same and nothing else; how many photos everybody has.
 
     Args:
-        foreign: keys in the bucket, and ids of faces and users, that never were ours.
+        foreign: keys in the bucket, names of processed pictures, and ids of faces and users, that never were ours.
         dropped: files of the blacklist folder that are not enrolled.
     """
     assert rows(settings, "PRAGMA integrity_check") == [("ok",)]
@@ -70,7 +70,9 @@ def check_sides(
         path.relative_to(settings.processed_images_output_dir).as_posix()
         for path in files(settings.processed_images_output_dir)
     }
-    assert pictures == {name for (name,) in rows(settings, "SELECT copy FROM screenings WHERE copy IS NOT NULL")}
+    assert pictures - set(foreign) == {
+        name for (name,) in rows(settings, "SELECT copy FROM screenings WHERE copy IS NOT NULL")
+    }
     counts = rows(
         settings,
         "SELECT e.name, count(i.id) FROM entries e LEFT JOIN reference_images i ON i.entry_id = e.id GROUP BY e.id",

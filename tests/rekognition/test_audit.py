@@ -12,20 +12,22 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 
 from facescreen.config import Settings
 from facescreen.db.connection import Database
+from facescreen.errors import AwsAccessDeniedError
 from facescreen.services.audit import Finding, FindingKind
 from tests import conftest
-from tests.api.test_blacklist import enroll, files, matches
+from tests.api.test_blacklist import enroll, files, matches, upload
 from tests.api.test_sync import drop
 from tests.at_rest import check_disk
 from tests.loopback_aws import CREDENTIALS
 from tests.painted import BLUE, GREEN, RED, YELLOW, photo
 from tests.rekognition import s3_proxy
 from tests.rekognition.agreement import check_sides, rows
-from tests.rekognition.sides import COLLECTION, PREFIX, Aws, audit, serving
+from tests.rekognition.sides import COLLECTION, PREFIX, Aws, audit, inside, serving
 from tests.rekognition_server import ACCESS_DENIED, IndexedFace, Partial, Silence, Square
 
 FOREIGN_USER = "somebody-elses"
@@ -145,22 +147,26 @@ async def test_what_is_left_over_goes_and_what_is_foreign_stays(
     collection.users.add("fs-fedcba9876543210")
     foreign = {add(None), add("holiday.jpg"), add("visitor.12", FOREIGN_USER), FOREIGN_USER}
     aws.put(f"{PREFIX}fs-0123456789abcdef/{'0' * 64}.jpg")
-    foreign |= {f"{PREFIX}logo.jpg", "elsewhere/a.jpg"}
+    aws.put(f"{PREFIX}visitor-12-0123abcd/{'0' * 64}.jpg")
+    foreign |= {f"{PREFIX}logo.jpg", "elsewhere/a.jpg", "album/holiday.jpg"}
     aws.put(f"{PREFIX}logo.jpg")
     aws.put("elsewhere/a.jpg")
-    drop(settings.model_copy(update={"blacklist_db_path": settings.processed_images_output_dir}), "a/b.jpg", b"x")
+    processed = settings.model_copy(update={"blacklist_db_path": settings.processed_images_output_dir})
+    drop(processed, f"2024-02-29/{'0' * 32}.jpg", b"x")
+    holiday = drop(processed, "album/holiday.jpg", b"x")
 
     findings = await audit(client, fix=True)
     assert kinds(findings) == sorted(
         [
             *[FindingKind.FACE_LEFT_OVER] * 3,
             *[FindingKind.PERSON_LEFT_OVER] * 2,
-            *[FindingKind.FILE_LEFT_OVER] * 2,
-            *[FindingKind.FOREIGN] * 5,
+            *[FindingKind.FILE_LEFT_OVER] * 3,
+            *[FindingKind.FOREIGN] * 6,
         ]
     )
     assert all(finding.repaired != (finding.kind is FindingKind.FOREIGN) for finding in findings)
-    assert kinds(await audit(client)) == [FindingKind.FOREIGN] * 5
+    assert kinds(await audit(client)) == [FindingKind.FOREIGN] * 6
+    assert holiday.exists()
     assert check_sides(settings, aws, foreign=foreign) == {"Ada": 1}
     assert len(await matches(client, photo(RED))) == 1
 
@@ -227,6 +233,96 @@ async def test_an_audit_beside_an_enrollment_and_a_withdrawal_finds_nothing(sett
         await enrolling
         assert await auditing == []
         assert check_sides(settings, aws) == {"Ada": 2}
+
+
+async def test_what_comes_while_the_files_are_listed_is_not_missing(settings: Settings, aws: Aws) -> None:
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    async with serving(settings) as client:
+        # The audit has listed the folders, and hangs for longer than the enrollment.
+        listing = aws.s3.fail("GET", Silence.HANG, times=2)
+        auditing = asyncio.create_task(audit(client, fix=True))
+        assert await asyncio.to_thread(listing.wait, 20)
+        await enroll(client, "Ada", photo(RED))
+        assert len(await matches(client, photo(RED))) == 1
+        assert await auditing == []
+        assert check_sides(settings, aws) == {"Ada": 1}
+
+
+async def test_a_photo_that_cannot_be_copied_is_not_taken_away(settings: Settings, aws: Aws) -> None:
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    async with serving(settings) as client:
+        await enroll(client, "Ada", photo(RED))
+        ((key, data),) = aws.objects().items()
+        aws.remove(key)
+        copying = aws.s3.fail("PUT", Silence.HANG)
+        aws.s3.fail("PUT", s3_proxy.DENIED)
+        auditing = asyncio.create_task(audit(client, fix=True))
+        assert await asyncio.to_thread(copying.wait, 20)
+        # A kill now would leave nothing that tells the next start to remove the photo.
+        assert rows(settings, "SELECT * FROM file_intents") == []
+        aws.put(key, data)
+        with pytest.raises(AwsAccessDeniedError):
+            await auditing
+        assert check_sides(settings, aws) == {"Ada": 1}
+
+
+async def test_a_photo_that_is_withdrawn_while_it_is_copied_goes(settings: Settings, aws: Aws) -> None:
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    async with serving(settings) as client:
+        ada = await enroll(client, "Ada", photo(RED))
+        (key,) = aws.objects()
+        aws.remove(key)
+        copying = aws.s3.fail("PUT", Silence.HANG)
+        auditing = asyncio.create_task(audit(client, fix=True))
+        assert await asyncio.to_thread(copying.wait, 20)
+        assert (await client.delete(f"/blacklist/{ada['id']}/")).status_code == 200
+        (finding,) = await auditing
+        assert (finding.kind, finding.repaired) == (FindingKind.PHOTO_MISSING, False)
+        assert check_sides(settings, aws) == {}
+
+
+@pytest.mark.parametrize("user_id", ["..", ".ada", "visitor:12", "fs-0123456789abcdef"])
+async def test_people_whom_an_application_named_have_photos_of_their_own(
+    settings: Settings, aws: Aws, user_id: str
+) -> None:
+    here = settings.model_copy(update={"face_processing_backend": "deepface", "match_threshold": 0.05})
+    async with conftest.serving(here) as client:
+        assert (await client.post("/collections/", json={"name": "staff"})).status_code == 201
+        facade = inside(client).facade
+        assert facade is not None
+        for name in ("default", "staff"):
+            await facade.people.create(name, user_id, token=None)
+    async with serving(settings) as client:
+        assert await repaired(client) == [FindingKind.COLLECTION_MISSING]
+        for name in ("default", "staff"):
+            within = {"collection": name}
+            (record,) = (await client.get("/blacklist/", params=within)).json()
+            added = await client.post(f"/blacklist/{record['id']}/images", params=within, files=upload(photo(RED)))
+            assert added.status_code == 201, added.text
+        assert len(aws.objects()) == 2
+        assert await audit(client) == []
+        assert (await client.delete(f"/blacklist/{record['id']}/", params=within)).status_code == 200
+        assert check_sides(settings, aws) == {user_id: 1}
+
+
+async def test_a_collection_of_this_machine_may_have_a_name_that_is_too_long_for_aws(
+    settings: Settings, aws: Aws
+) -> None:
+    here = settings.model_copy(update={"face_processing_backend": "deepface", "match_threshold": 0.05})
+    long = {"collection": "a" * 255}
+    async with conftest.serving(here) as client:
+        await client.post("/collections/", json={"name": long["collection"]})
+        ada = await client.post("/blacklist/", params=long, data={"name": "Ada"}, files=upload(photo(RED)))
+        assert ada.status_code == 201
+    async with serving(settings) as client:
+        findings = await audit(client, fix=True)
+        assert [(finding.kind, finding.repaired) for finding in findings] == [
+            (FindingKind.PHOTO_MISSING, True),
+            (FindingKind.COLLECTION_MISSING, False),
+        ]
+        assert (await client.delete(f"/collections/{long['collection']}/")).status_code == 204
+        assert await audit(client) == []
+        assert check_sides(settings, aws) == {}
 
 
 async def test_moving_from_this_machine_to_aws_and_back(settings: Settings, aws: Aws) -> None:

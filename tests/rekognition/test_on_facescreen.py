@@ -398,3 +398,15 @@ async def test_moving_from_this_machine_to_aws_and_back(
         # Grace's photo was embedded by the start.
         assert rows(settings, "SELECT count(*) FROM embeddings") == [(2,)]
         assert await names(client) == {"Eileen", "Grace"}
+
+
+async def test_who_was_enrolled_there_is_left_alone(client: httpx.AsyncClient, there: httpx.AsyncClient) -> None:
+    await enroll(client, "Eileen", EILEEN)
+    within = {"collection": COLLECTION}
+    grace = await there.post("/blacklist/", params=within, data={"name": "Grace"}, files=upload(GRACE))
+    assert grace.status_code == 201, grace.text
+    for fix in (False, True):
+        assert [finding.kind for finding in await audit(client, fix=fix)] == [FindingKind.FOREIGN] * 2
+    assert [match["name"] for match in await matches(client, BOTH)] == ["Eileen"]
+    records = (await there.get("/blacklist/", params=within)).json()
+    assert [(record["name"], len(record["images"])) for record in records][1:] == [("Grace", 1)]

@@ -192,6 +192,17 @@ async def test_collections_are_kept_apart(client: httpx.AsyncClient, settings: S
     assert check_sides(settings, aws) == {"Ada": 1}
 
 
+async def test_a_name_that_is_too_long_there_is_refused(
+    client: httpx.AsyncClient, settings: Settings, aws: Aws
+) -> None:
+    longest = "a" * (255 - len(f"{COLLECTION}."))
+    refused = await client.post("/collections/", json={"name": f"{longest}a"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert (await client.post("/collections/", json={"name": longest})).status_code == 201
+    assert [found["name"] for found in (await client.get("/collections/")).json()] == [longest, "default"]
+    assert check_sides(settings, aws) == {}
+
+
 async def test_photos_are_kept_here_too(settings: Settings, aws: Aws) -> None:
     settings = settings.model_copy(update={"aws_keep_local_copy": True})
     async with serving(settings) as client:

@@ -3,8 +3,8 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import httpx
@@ -12,6 +12,11 @@ import pytest
 from starlette.types import ASGIApp
 
 from facescreen.config import Settings
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.pool import WorkPool
+from facescreen.services.files import StoredFiles
+from facescreen.services.register import Register
 from tests.api.test_blacklist import enroll, matches, upload
 from tests.loopback_aws import CREDENTIALS
 from tests.painted import BLUE, GREEN, RED, YELLOW, Colour, photo
@@ -97,6 +102,41 @@ async def test_who_is_being_enrolled_cannot_be_withdrawn_yet(
         assert (await task).status_code == 201
     assert check_sides(settings, aws) == {"Ada": 1}
     assert (await client.delete(f"/blacklist/{record['id']}/")).status_code == 200
+
+
+async def test_an_enrollment_that_goes_on_is_not_finished_by_others(
+    client: httpx.AsyncClient, settings: Settings, aws: Aws
+) -> None:
+    async with enrolling(client, aws) as task:
+        (record,) = (await client.get("/blacklist/")).json()
+        entry = await inside(client).blacklist.get("default", record["id"])
+        assert not await inside(client).register.finish(entry)
+        assert (await task).status_code == 201
+    assert check_sides(settings, aws) == {"Ada": 1}
+
+
+class Late(StoredFiles):
+    """Asked who writes, it waits for something else first."""
+
+    first: Awaitable[Any]
+
+    async def are_being_written(self, names: Iterable[FileName]) -> bool:
+        await self.first
+        return await super().are_being_written(names)
+
+
+async def test_an_enrollment_that_ends_while_it_is_looked_at_is_not_abandoned(
+    client: httpx.AsyncClient, settings: Settings, aws: Aws
+) -> None:
+    database = Database(settings.database_url)
+    with closing(Late(database, {})) as stored, closing(WorkPool(threads=1, capacity=1)) as pool:
+        register = Register(
+            database=database, stored=stored, pool=pool, detector="", gallery=None, copies_to=[StoreName.BUCKET]
+        )
+        async with enrolling(client, aws) as stored.first:
+            assert await register.abandoned() == []
+    await database.aclose()
+    assert check_sides(settings, aws) == {"Ada": 1}
 
 
 @pytest.mark.parametrize("fails", [False, True])

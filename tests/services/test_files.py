@@ -1,6 +1,8 @@
 """Files and rows agree whatever happens in between."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,17 @@ async def test_a_file_is_announced_before_it_exists_and_settled_with_its_row(
     assert await intents(database) == []
     assert await keeper.recover() == 0
     assert await keeper.read(PHOTO) == b"x"
+
+
+async def test_any_number_of_files_is_settled(database: Database) -> None:
+    with closing(sqlite3.connect(":memory:")) as any_database:
+        most = any_database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    # A file needs two of the values that one statement may have.
+    gone = [FileName(StoreName.PROCESSED, f"a/{number}.jpg") for number in range(most // 2 + 1)]
+    async with database.write() as connection:
+        await files.intend(connection, [*gone, PHOTO], owner=None)
+        await files.settle(connection, gone)
+    assert await intents(database) == [PHOTO]
 
 
 async def test_files_of_a_failed_transaction_are_gone(database: Database, tmp_path: Path) -> None:

@@ -149,7 +149,11 @@ class GalleryBackend(Backend, Protocol):
         ...
 
     async def create_collection(self, collection: str) -> None:
-        """Make the collection; one that is there already is fine."""
+        """Make the collection; one that is there already is fine.
+
+        Raises:
+            InputError: the service cannot have one of this name, and so has none.
+        """
         ...
 
     async def delete_collection(self, collection: str) -> None:

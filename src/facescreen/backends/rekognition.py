@@ -18,6 +18,7 @@ from facescreen.errors import (
     AwsError,
     AwsServiceError,
     FaceUnusableError,
+    InputError,
     NoFaceError,
 )
 from facescreen.pool import WorkPool
@@ -31,6 +32,9 @@ MAX_HITS = 100
 _FACES_OF_A_USER = 100
 _FACES_AT_ONCE = 4096
 _USERS_AT_ONCE = 500
+
+_LONGEST_ID = 255
+"""``CollectionId`` of the service's model."""
 
 _PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Before trying again what an earlier change of the same user, which takes effect later, is in the way of."""
@@ -104,6 +108,9 @@ class RekognitionBackend:
         return Probe(faces, await self._pool.run(crops, image, faces))
 
     async def create_collection(self, collection: str) -> None:
+        excess = len(self._name(collection)) - _LONGEST_ID
+        if excess > 0:
+            raise InputError(f"Rekognition cannot have a collection of this name; make it {excess} characters shorter")
         await self._call("create_collection", collection, accept={_EXISTS})
 
     async def delete_collection(self, collection: str) -> None:
@@ -211,6 +218,10 @@ class RekognitionBackend:
                 }
         return left
 
+    def _name(self, collection: str) -> str:
+        """What the collection is called in the service."""
+        return self._collection_id if collection == DEFAULT_COLLECTION else f"{self._collection_id}.{collection}"
+
     async def _faces(self, collection: str, **parameters: Any) -> list[GalleryFace]:  # noqa: ANN401 - whatever it takes
         return await self._listed("list_faces", collection, _gallery_faces, MaxResults=_FACES_AT_ONCE, **parameters)
 
@@ -242,8 +253,11 @@ class RekognitionBackend:
     ) -> dict[str, Any]:
         """The service's answer, which is empty after a refusal that is accepted and at no other time."""
         if collection is not None:
-            suffix = "" if collection == DEFAULT_COLLECTION else f".{collection}"
-            parameters["CollectionId"] = self._collection_id + suffix
+            parameters["CollectionId"] = name = self._name(collection)
+            if len(name) > _LONGEST_ID:  # Rekognition has none, but would not say so
+                if _NOT_FOUND in accept:
+                    return {}
+                raise _error(_NOT_FOUND, operation)
         pauses = iter(_PAUSES_SECONDS)
         while True:
             try:

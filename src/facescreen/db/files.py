@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -46,10 +46,13 @@ async def intend(connection: AsyncConnection, files: Iterable[FileName], *, owne
 
 async def settle(connection: AsyncConnection, files: Iterable[FileName]) -> None:
     """Forget the intents: rows name the files now, or the files are gone."""
-    names = list(files)
-    if names:
+    rows = [file._asdict() for file in files]
+    if rows:
         await connection.execute(
-            delete(file_intents).where(tuple_(file_intents.c.store, file_intents.c.name).in_(names))
+            delete(file_intents).where(
+                file_intents.c.store == bindparam("store"), file_intents.c.name == bindparam("name")
+            ),
+            rows,
         )
 
 

@@ -11,6 +11,9 @@ from facescreen.domain.faces import Face
 COLLECTION_NAME = re.compile(r"^[a-zA-Z0-9_.\-]{1,255}$")
 """What a collection may be called: ``CollectionId`` of the Rekognition service model."""
 
+OUR_USER_ID = re.compile(r"fs-[0-9a-f]{16}")
+"""What :func:`new_user_id` gives."""
+
 DEFAULT_COLLECTION = "default"
 """Name of the collection that requests mean if they name none."""
 

@@ -10,14 +10,14 @@ from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, collections, files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
-from facescreen.domain.blacklist import Collection, Entry, ReferenceImage, Status
+from facescreen.domain.blacklist import OUR_USER_ID, Collection, Entry, ReferenceImage, Status
 from facescreen.errors import AwsCollectionMissingError, EntryNotFoundError, InputError
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
 from facescreen.services.register import Register, gallery_key, person_of
 
-_OUR_PERSON = re.compile(r"fs-[0-9a-f]{16}")
-_OUR_PHOTO = re.compile(r"[a-zA-Z0-9_.\-:]+/[0-9a-f]{64}\.jpg")
+_OUR_PHOTO = re.compile(rf"({OUR_USER_ID.pattern}|[a-z0-9\-]+-[0-9a-f]{{8}})/[0-9a-f]{{64}}\.jpg")
+_OUR_COPY = re.compile(r"\d{4}-\d\d-\d\d/[0-9a-f]{32}\.jpg")
 _SAME_FACE = 0.3
 """Overlap above which a detected box is the stored one; detectors differ in how much forehead belongs to a face."""
 
@@ -42,7 +42,7 @@ class FindingKind(StrEnum):
     PERSON_LEFT_OVER = "person_left_over"
     """The outside service keeps a person that is no entry."""
     FOREIGN = "foreign"
-    """The outside service or the bucket holds something that was never ours; it is left alone."""
+    """The outside service or a store holds something that was never ours; it is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +109,35 @@ class AuditService:
         if fix:
             await self._stored.recover()
         for entry in await self._register.abandoned():
-            if fix:
-                await self._register.finish(entry)
-            yield Finding(FindingKind.UNFINISHED, entry.collection, f"entry {entry.id}", repaired=fix)
+            repaired = fix and await self._register.finish(entry)
+            yield Finding(FindingKind.UNFINISHED, entry.collection, f"entry {entry.id}", repaired=repaired)
 
     async def _files(self, *, fix: bool) -> AsyncIterator[Finding]:
-        # Files before rows: whatever is listed was announced before it was written, so rows or intents know it.
+        # Rows, files, and rows again: whatever is listed was announced before it was written, so rows or intents know
+        # it then, and only what a row named before and still names has to be there.
+        async with self._database.read() as connection:
+            copies_before = await screenings.copies(connection)
+            photos_before = await blacklist.photos(connection)
         listed = {store: set(await self._stored.names(store)) for store in self._stored.stores}
         async with self._database.read() as connection:
             named = await blacklist.named_photos(connection)
             copies = await screenings.copies(connection)
             announced = {intent.file for intent in await files.intents(connection)}
             photos = await blacklist.photos(connection)
-        left_over = {FileName(StoreName.PROCESSED, name) for name in listed[StoreName.PROCESSED] - copies}
-        for name in listed.get(StoreName.BUCKET, set()) - named:
-            if _OUR_PHOTO.fullmatch(name):
-                left_over.add(FileName(StoreName.BUCKET, name))
-            else:
-                yield Finding(FindingKind.FOREIGN, StoreName.BUCKET, name)
-        for file in sorted(left_over - announced):
-            yield Finding(FindingKind.FILE_LEFT_OVER, file.store, file.name, repaired=fix and await self._forget(file))
-        for name in sorted(copies - listed[StoreName.PROCESSED]):
+        for store, known, ours in (
+            (StoreName.PROCESSED, copies, _OUR_COPY),
+            (StoreName.BUCKET, named, _OUR_PHOTO),
+        ):
+            for name in sorted(listed.get(store, set()) - known):
+                file = FileName(store, name)
+                if not ours.fullmatch(name):
+                    yield Finding(FindingKind.FOREIGN, store, name)
+                elif file not in announced:
+                    yield Finding(FindingKind.FILE_LEFT_OVER, store, name, repaired=fix and await self._forget(file))
+        for name in sorted(copies & copies_before - listed[StoreName.PROCESSED]):
             yield Finding(FindingKind.COPY_MISSING, StoreName.PROCESSED, name)
         for store in self._copies_to:
-            for name in sorted(photos - listed[store]):
+            for name in sorted(photos & photos_before - listed[store]):
                 if FileName(store, name) not in announced:
                     repaired = fix and await self._copy(name, store)
                     yield Finding(FindingKind.PHOTO_MISSING, store, name, repaired=repaired)
@@ -148,8 +153,12 @@ class AuditService:
         except AwsCollectionMissingError:
             if collection not in await self._collections():
                 return  # deleted meanwhile
-            if fix:
-                await gallery.create_collection(collection.name)
+            try:
+                if fix:
+                    await gallery.create_collection(collection.name)
+            except InputError:  # made on this machine, by a name that is too long there
+                yield Finding(FindingKind.COLLECTION_MISSING, collection.name, collection.name)
+                return
             yield Finding(FindingKind.COLLECTION_MISSING, collection.name, collection.name, repaired=fix)
             inventory = Inventory((), frozenset())
         after = await self._entries(collection)
@@ -191,8 +200,11 @@ class AuditService:
     async def _people_left_over(
         self, gallery: GalleryBackend, name: str, *, inventory: Inventory, entries: Sequence[Entry], fix: bool
     ) -> AsyncIterator[Finding]:
-        for person in sorted(inventory.people - {entry.user_id for entry in entries}):
-            if not _OUR_PERSON.fullmatch(person):
+        people = {entry.user_id for entry in entries}
+        # A facescreen that is the service itself gives ids like ours to people of its own.
+        others = {face.person for face in inventory.faces if not _is_ours(face, people)}
+        for person in sorted(inventory.people - people):
+            if person in others or not OUR_USER_ID.fullmatch(person):
                 yield Finding(FindingKind.FOREIGN, name, f"user {person}")
                 continue
             if fix:
@@ -214,13 +226,9 @@ class AuditService:
             data = await self._stored.read_photo(name)
         except FileNotFoundError:
             return False
-        async with self._stored.writing({copy: data}), self._database.write() as connection:
-            is_kept = bool(await blacklist.kept_photos(connection, [name]))
-            if is_kept:
-                await files.settle(connection, [copy])
-        if not is_kept:  # withdrawn meanwhile
-            await self._stored.remove([copy])
-        return is_kept
+        # Not announced, for a row names it already: whatever fails now, the photo must not go.
+        await self._stored.write({copy: data})
+        return not await self._forget(copy)
 
     async def _enroll(
         self, gallery: GalleryBackend, entry: Entry, image: ReferenceImage, *, inventory: Inventory
@@ -273,4 +281,4 @@ def _active(entry: Entry) -> list[ReferenceImage]:
 def _is_ours(face: GalleryFace, people: Container[str | None]) -> bool:
     """Whether the key is of the form of ours, and its person of the form of ours or an entry."""
     person, dot, image_id = (face.key or "").rpartition(".")
-    return bool(dot) and image_id.isdecimal() and (person in people or _OUR_PERSON.fullmatch(person) is not None)
+    return bool(dot) and image_id.isdecimal() and (person in people or OUR_USER_ID.fullmatch(person) is not None)

@@ -1,6 +1,7 @@
 """Collections: lists of people that are searched apart from each other."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +18,7 @@ from facescreen.errors import (
     CollectionNotFoundError,
     DefaultCollectionError,
     EntryPendingError,
+    InputError,
 )
 from facescreen.services.files import StoredFiles
 from facescreen.services.replica import ListReplica
@@ -65,6 +67,8 @@ class CollectionService:
 
         Raises:
             CollectionExistsError: there is one of this name.
+            InputError: the outside service cannot have one of this name.
+            AwsError: the outside service did not make it.
         """
         async with self._database.write() as connection:
             if await collections.get_collection(connection, name) is not None:
@@ -74,9 +78,8 @@ class CollectionService:
         if self._gallery is not None:
             try:
                 await self._gallery.create_collection(name)
-            except AwsError:
-                # If that fails too, the audit tells and creates it.
-                await self.delete(name)
+            except (AwsError, InputError):
+                await self._take_back(self._gallery, created)
                 raise
         return described
 
@@ -143,6 +146,15 @@ class CollectionService:
             await self._delete_outside(self._gallery, found, gone=list(names))
         await self._database.truncate_wal()
         return found
+
+    async def _take_back(self, gallery: GalleryBackend, created: Collection) -> None:
+        """Remove a collection that may not have been made outside, if nobody was enrolled into it meanwhile."""
+        with suppress(AwsError):  # empty and unknown, it harms nobody there
+            await gallery.delete_collection(created.name)
+        async with self._database.write() as connection:
+            enrolled, _ = await blacklist.list_entries(connection, created.id, limit=1)
+            if not enrolled:
+                await _delete(connection, created)
 
     async def _delete_outside(self, gallery: GalleryBackend, found: Collection, *, gone: Sequence[FileName]) -> None:
         """Remove what the service has, the files that were announced to go, and the rows last."""

@@ -22,7 +22,7 @@ from facescreen.db import blacklist, collections, files, screenings
 from facescreen.db.blacklist import NewEntry, NewImage
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
-from facescreen.domain.blacklist import Collection, Entry, ReferenceImage, Status, new_user_id
+from facescreen.domain.blacklist import OUR_USER_ID, Collection, Entry, ReferenceImage, Status, new_user_id
 from facescreen.errors import (
     CollectionNotFoundError,
     DuplicateImageError,
@@ -177,17 +177,23 @@ class Register:
 
     async def abandoned(self) -> list[Entry]:
         """Entries that are, or have photos that are, pending or being withdrawn, and nobody goes on with."""
-        async with self._database.read() as connection:
-            unsettled = await blacklist.unsettled_entries(connection)
-        return [entry for entry in unsettled if not await self._are_in_flight(_unfinished(entry))]
+        found = await self._unsettled()
+        quiet = [entry for entry in found if not await self._are_in_flight(_unfinished(entry))]
+        # Read again, for who was at work on it may have finished, and settled the files, since.
+        unsettled = await self._unsettled()
+        return [entry for entry in quiet if entry in unsettled]
 
-    async def finish(self, entry: Entry) -> None:
-        """Take back an abandoned enrollment, or finish an abandoned withdrawal."""
+    async def finish(self, entry: Entry) -> bool:
+        """Take back an abandoned enrollment, or finish an abandoned withdrawal; not if somebody goes on with it."""
         wanted = [image.id for image in _unfinished(entry)] if entry.status is Status.ACTIVE else None
         with suppress(EntryNotFoundError, ReferenceImageNotFoundError):  # somebody was faster
             # Files of the blacklist folder that were to go with a withdrawal were announced by it. Those that an
             # enrollment failed for are somebody else's.
-            await self.withdraw(entry, wanted, keep_watched=True)
+            try:
+                await self.withdraw(entry, wanted, keep_watched=True)
+            except EntryPendingError:
+                return False
+        return True
 
     async def make_person(self, entry: Entry) -> Entry:
         """The entry with an outward id, which it gets if it has none."""
@@ -326,6 +332,10 @@ class Register:
             await _delete(connection, await _present(connection, entry.id), wanted)
         await self._database.truncate_wal()
 
+    async def _unsettled(self) -> list[Entry]:
+        async with self._database.read() as connection:
+            return await blacklist.unsettled_entries(connection)
+
     async def _are_in_flight(self, images: Sequence[ReferenceImage]) -> bool:
         """Whether a process that is alive is enrolling one of these images."""
         pending = [image for image in images if image.status is Status.PENDING]
@@ -352,7 +362,7 @@ class Register:
     def _names(self, addition: Addition, photo: NewPhoto) -> tuple[str, str | None]:
         """What the photo is stored under, and the file of the blacklist folder that it stands and falls with."""
         if self._gallery is not None:
-            return f"{person_of(addition.entry)}/{hashlib.sha256(photo.copy).hexdigest()}.jpg", photo.dropped
+            return f"{_own_folder(addition.entry)}/{hashlib.sha256(photo.copy).hexdigest()}.jpg", photo.dropped
         if photo.dropped is not None:
             return photo.dropped, photo.dropped
         if photo.photo is not None:
@@ -386,6 +396,17 @@ def person_of(entry: Entry | NewEntry) -> str:
     if entry.user_id is None:
         raise AssertionError("an entry without an outward id cannot be enrolled in an outside service")
     return entry.user_id
+
+
+def _own_folder(entry: Entry | NewEntry) -> str:
+    """Where an entry's photos are kept for an outside service, which is no other entry's.
+
+    An outward id that a caller chose need not be a name in a store, and entries of several collections may have it.
+    The folder of such an entry, which was named after the id, is such a name and its alone.
+    """
+    user_id = person_of(entry)
+    is_chosen = OUR_USER_ID.fullmatch(user_id) is None or entry.folder.startswith(f"{user_id}-")
+    return entry.folder if is_chosen else user_id
 
 
 def _chosen(entry: Entry, wanted: frozenset[int] | None) -> list[ReferenceImage]:
