@@ -365,6 +365,8 @@ async def start(services: Services) -> None:
             logger.info("folder_sync_running", extra={"done": done, "total": total})
 
     try:
+        if services.facade is not None:
+            await services.facade.people.forget_expired()
         for entry in await services.register.abandoned():
             await services.register.finish(entry)
         report = await services.sync.sync(progress)

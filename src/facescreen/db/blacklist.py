@@ -8,12 +8,35 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Column, ColumnElement, RowMapping, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    RowMapping,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import faces
-from facescreen.db.schema import changes, collections, embeddings, entries, matches, reference_images
+from facescreen.db.schema import (
+    changes,
+    collections,
+    embeddings,
+    entries,
+    matches,
+    reference_images,
+    screened_faces,
+    screenings,
+)
 from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
 
@@ -188,13 +211,18 @@ async def set_user_id(connection: AsyncConnection, entry_id: int, user_id: str |
 
 
 async def move_images(connection: AsyncConnection, image_ids: Sequence[int], entry_id: int) -> None:
-    """Make these reference images another entry's of the same collection; stored matches of them follow."""
+    """Make these reference images another entry's of the same collection; stored matches of them follow.
+
+    A face in a result that has one match per person keeps the nearest of those that are the same person's now.
+    """
     for image_id in image_ids:
         moved = reference_images.c.id == image_id
+        # By the entry that they are of, which is indexed; the image is not.
+        owner = select(reference_images.c.entry_id).where(moved).scalar_subquery()
+        theirs = and_(matches.c.entry_id == owner, matches.c.reference_image_id == image_id)
+        await connection.execute(update(matches).where(theirs).values(entry_id=entry_id))
         await connection.execute(update(reference_images).where(moved).values(entry_id=entry_id))
-        await connection.execute(
-            update(matches).where(matches.c.reference_image_id == image_id).values(entry_id=entry_id)
-        )
+    await _keep_nearest(connection, entry_id)
     await _touch(connection, entry_id)
     await _append(connection, ChangeKind.EDITED, entry_id)
 
@@ -421,6 +449,23 @@ async def _owned(
         by_id = {row["id"]: _entry(row, ()) for row in owners.mappings()}
         found += [(by_id[image.entry_id], image) for image in images]
     return found
+
+
+async def _keep_nearest(connection: AsyncConnection, entry_id: int) -> None:
+    """Of an entry's matches with one face, remove all but the nearest, unless all references were asked for."""
+    nearer = matches.alias()
+    is_nearer = exists().where(
+        nearer.c.face_id == matches.c.face_id,
+        nearer.c.entry_id == entry_id,
+        tuple_(nearer.c.distance, nearer.c.reference_image_id)
+        < tuple_(matches.c.distance, matches.c.reference_image_id),
+    )
+    asked_for_one = exists().where(
+        screened_faces.c.id == matches.c.face_id,
+        screenings.c.id == screened_faces.c.screening_id,
+        ~screenings.c.all_references,
+    )
+    await connection.execute(delete(matches).where(matches.c.entry_id == entry_id, is_nearer, asked_for_one))
 
 
 async def _touch(connection: AsyncConnection, entry_id: int, **values: str) -> None:

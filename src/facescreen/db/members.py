@@ -4,13 +4,12 @@ A page begins after the last row of the page before it, by row id, so that a row
 """
 
 from collections.abc import Collection as Ids
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.db import blacklist, screenings
+from facescreen.db import blacklist
 from facescreen.db.schema import collections, entries, reference_images
 from facescreen.domain.blacklist import Collection, ReferenceImage, Status
 
@@ -92,15 +91,6 @@ async def list_people(connection: AsyncConnection, collection_id: int, *, after:
         .limit(limit)
     )
     return [Person(*row) for row in await connection.execute(page)]
-
-
-async def remove_left_empty(connection: AsyncConnection, entry_ids: Iterable[int]) -> None:
-    """Remove those of the entries that are nobody's and have no photo any more, with what results say of them."""
-    photos = exists().where(reference_images.c.entry_id == entries.c.id)
-    empty = select(entries.c.id).where(entries.c.id.in_(set(entry_ids)), entries.c.user_id.is_(None), ~photos)
-    for entry_id in (await connection.execute(empty)).scalars().all():
-        await screenings.withdraw_entry(connection, entry_id)
-        await blacklist.delete_entry(connection, entry_id)
 
 
 async def _faces(

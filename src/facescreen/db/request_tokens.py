@@ -20,13 +20,11 @@ class Answered(NamedTuple):
 
 
 async def answered(connection: AsyncConnection, operation: str, token: str) -> Answered | None:
-    """What was answered to the request with this token, ``None`` if it is new."""
+    """What was answered to the request with this token, ``None`` if it is new or was forgotten."""
     row = (
         await connection.execute(
             select(request_tokens.c.sha256, request_tokens.c.answer).where(
-                request_tokens.c.operation == operation,
-                request_tokens.c.token == token,
-                request_tokens.c.at > datetime.now(UTC) - KEPT,
+                request_tokens.c.operation == operation, request_tokens.c.token == token
             )
         )
     ).one_or_none()
@@ -36,8 +34,11 @@ async def answered(connection: AsyncConnection, operation: str, token: str) -> A
 async def remember(
     connection: AsyncConnection, collection_id: int, *, operation: str, token: str, answered: Answered
 ) -> None:
-    """Keep an answer, which is of JSON's types, and forget those that are kept no longer."""
-    now = datetime.now(UTC)
-    await connection.execute(delete(request_tokens).where(request_tokens.c.at <= now - KEPT))
-    row = {"operation": operation, "token": token, "collection_id": collection_id, "at": now, **answered._asdict()}
-    await connection.execute(insert(request_tokens).values(row))
+    """Keep an answer, which is of JSON's types."""
+    named = {"operation": operation, "token": token, "collection_id": collection_id}
+    await connection.execute(insert(request_tokens).values(**named, **answered._asdict(), at=datetime.now(UTC)))
+
+
+async def forget_expired(connection: AsyncConnection) -> None:
+    """Forget the answers that are kept no longer; they name people and faces that may be gone."""
+    await connection.execute(delete(request_tokens).where(request_tokens.c.at <= datetime.now(UTC) - KEPT))

@@ -1,10 +1,12 @@
 """Faces one by one: found in images, kept in collections, listed and removed there, and compared with each other."""
 
+import heapq
 import uuid
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from collections.abc import Collection as Ids
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
@@ -36,6 +38,11 @@ MIN_SIDE = 80
 
 _NAME_LENGTH = 200
 """Characters that the name of an entry may have."""
+
+_LOOKED_UP_AT_ONCE = 500
+"""Candidates whose owners are read before it is asked whether that is enough."""
+
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +226,13 @@ class FaceService:
         """
         within = await self._collections.get(collection)
         face = await self._face(within, face_id)
-        found = await self._near(within, await self._vectors_of(within, [face]), alike)
-        return [match for match in found if match.face.image.id != face.image.id][:most]
+
+        def other(known: KnownFace) -> KnownFace | None:
+            return known if known.image.id != face.image.id else None
+
+        vectors = await self._vectors_of(within, [face])
+        found = await self._near(within, vectors, of=other, alike=alike, most=most)
+        return [FaceMatch(*match) for match in found]
 
     async def search_by_image(
         self, collection: str, data: bytes, *, alike: float, most: int, quality: QualityFilter
@@ -234,8 +246,9 @@ class FaceService:
         with self._pool.admit(1):
             image, seen = await self._look(data)
             searched = _largest(seen, quality)
-            found = await self._near(within, await self._embed(image, [searched]), alike)
-        return searched, found[:most]
+            vectors = await self._embed(image, [searched])
+            found = await self._near(within, vectors, of=lambda face: face, alike=alike, most=most)
+        return searched, [FaceMatch(*match) for match in found]
 
     async def people_by_face(self, collection: str, face_id: str, *, alike: float, most: int) -> Sequence[PersonMatch]:
         """People who resemble a face of the collection, without the person that it is associated with.
@@ -245,8 +258,8 @@ class FaceService:
         """
         within = await self._collections.get(collection)
         face = await self._face(within, face_id)
-        found = await self._near(within, await self._vectors_of(within, [face]), alike)
-        return _people(found, without=face.user_id)[:most]
+        vectors = await self._vectors_of(within, [face])
+        return await self._people(within, vectors, without=face.user_id, alike=alike, most=most)
 
     async def people_by_person(
         self, collection: str, user_id: str, *, alike: float, most: int
@@ -262,8 +275,10 @@ class FaceService:
         if person is None:
             raise NotFoundError("there is no user of this id")
         faces = [KnownFace(image, user_id) for image in person.images]
-        found = await self._near(within, await self._vectors_of(within, faces), alike) if faces else []
-        return _people(found, without=user_id)[:most]
+        if not faces:
+            return []
+        vectors = await self._vectors_of(within, faces)
+        return await self._people(within, vectors, without=user_id, alike=alike, most=most)
 
     async def people_by_image(
         self, collection: str, data: bytes, *, alike: float, most: int, quality: QualityFilter
@@ -275,8 +290,8 @@ class FaceService:
             usable, unused = _sorted_out(seen, quality)
             if not usable:
                 return PeopleInImage(None, (), unused)
-            found = await self._near(within, await self._embed(image, usable[:1]), alike)
-        return PeopleInImage(usable[0], _people(found)[:most], [*map(UnusedFace, usable[1:]), *unused])
+            found = await self._people(within, await self._embed(image, usable[:1]), alike=alike, most=most)
+        return PeopleInImage(usable[0], found, [*map(UnusedFace, usable[1:]), *unused])
 
     async def compare(self, source: bytes, target: bytes, *, alike: float, quality: QualityFilter) -> Comparison:
         """The largest face of one image compared with each face of another one; nothing is kept.
@@ -387,22 +402,49 @@ class FaceService:
             raise FaceUnusableError("the stored photo of this face cannot be read any more")
         return vectors
 
-    async def _near(self, within: Collection, vectors: Vectors, alike: float) -> list[FaceMatch]:
-        """The collection's faces that are so alike to one of the embeddings, the most alike first."""
+    async def _people(
+        self, within: Collection, vectors: Vectors, *, without: str | None = None, alike: float, most: int
+    ) -> list[PersonMatch]:
+        """The people with a face so alike to one of the embeddings, each by its nearest."""
+
+        def other(known: KnownFace) -> str | None:
+            return known.user_id if known.user_id != without else None
+
+        found = await self._near(within, vectors, of=other, alike=alike, most=most)
+        return [PersonMatch(*match) for match in found]
+
+    async def _near(
+        self, within: Collection, vectors: Vectors, *, of: Callable[[KnownFace], T | None], alike: float, most: int
+    ) -> list[tuple[T, float]]:
+        """What the collection's faces are of that are so alike to one of the embeddings, each by the nearest of them.
+
+        Args:
+            of: what a face counts as; one of ``None`` is passed over.
+        """
         await self._reindex.ensure(within.id, self._model)
         radius = distance_of(self._model, alike)
-        _, found = await self._replica.search(within.id, vectors, self._model, metric=Metric.COSINE, radius=radius)
         nearest: dict[int, float] = {}
-        for candidate in (candidate for candidates in found for candidate in candidates):
-            known = nearest.get(candidate.reference_image_id, radius)
-            nearest[candidate.reference_image_id] = min(candidate.distance, known)
+        # One by one: all candidates of all faces of a person would be many times the collection.
+        for row in range(len(vectors)):
+            _, (candidates,) = await self._replica.search(
+                within.id, vectors[row : row + 1], self._model, metric=Metric.COSINE, radius=radius
+            )
+            for candidate in candidates:
+                known = nearest.get(candidate.reference_image_id, radius)
+                nearest[candidate.reference_image_id] = min(candidate.distance, known)
+        queue = [(distance, id_) for id_, distance in nearest.items()]
+        heapq.heapify(queue)
+        found: dict[T, float] = {}
         async with self._database.read() as connection:
-            owned = await blacklist.references(connection, nearest)
-        return [
-            FaceMatch(KnownFace(owned[id_][1], owned[id_][0].user_id), similarity(self._model, distance))
-            for distance, id_ in sorted((distance, id_) for id_, distance in nearest.items())
-            if id_ in owned
-        ]
+            while queue and len(found) < most:
+                part = [heapq.heappop(queue) for _ in range(min(_LOOKED_UP_AT_ONCE, len(queue)))]
+                owned = await blacklist.references(connection, (id_ for _, id_ in part))
+                for distance, id_ in part:
+                    if id_ in owned:
+                        owner, image = owned[id_]
+                        if (what := of(KnownFace(image, owner.user_id))) is not None:
+                            found.setdefault(what, similarity(self._model, distance))
+        return list(found.items())[:most]
 
 
 def _sorted_out(seen: Iterable[SeenFace], quality: QualityFilter) -> tuple[list[SeenFace], list[UnusedFace]]:
@@ -421,15 +463,6 @@ def _largest(seen: Iterable[SeenFace], quality: QualityFilter) -> SeenFace:
     if not usable:
         raise _no_face()
     return usable[0]
-
-
-def _people(found: Iterable[FaceMatch], *, without: str | None = None) -> list[PersonMatch]:
-    """The people of these faces, each by the first of its faces."""
-    people: dict[str, float] = {}
-    for match in found:
-        if match.face.user_id is not None and match.face.user_id != without:
-            people.setdefault(match.face.user_id, match.similarity)
-    return [PersonMatch(user_id, alike) for user_id, alike in people.items()]
 
 
 def _no_face() -> NoFaceError:

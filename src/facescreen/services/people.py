@@ -6,6 +6,7 @@ to, with its token, is told what was done and does nothing twice.
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -134,11 +135,7 @@ class PeopleService:
             await blacklist.set_user_id(connection, person.id, None)
             return person.id
 
-        entry_id = await self._once(collection, "DeleteUser", [user_id], token=token, work=delete)
-        async with self._database.read() as connection:
-            entry = await blacklist.get_entry(connection, entry_id)
-        if entry is not None and entry.user_id is None and not entry.images:
-            await self._remove_empty(entry)
+        await self._remove_empty([await self._once(collection, "DeleteUser", [user_id], token=token, work=delete)])
 
     async def associate(
         self, collection: str, user_id: str, face_ids: Sequence[str], *, alike: float, token: str | None
@@ -168,11 +165,13 @@ class PeopleService:
                 raise TooManyFacesError(f"a user can have at most {MAX_FACES} faces")
             if free:
                 await blacklist.move_images(connection, [face.image.id for face in free.values()], person.id)
-                await members.remove_left_empty(connection, {face.image.entry_id for face in free.values()})
-            return asdict(Reassignment(list(free), refused, bool(person.images or free)))
+            left = {face.image.entry_id for face in free.values()}
+            return {**asdict(Reassignment(list(free), refused, bool(person.images or free))), "left": sorted(left)}
 
         parameters = [user_id, [*face_ids], alike]
-        return _reassignment(await self._once(collection, "AssociateFaces", parameters, token=token, work=associate))
+        answer = await self._once(collection, "AssociateFaces", parameters, token=token, work=associate)
+        await self._remove_empty(answer["left"])
+        return _reassignment(answer)
 
     async def disassociate(
         self, collection: str, user_id: str, face_ids: Sequence[str], *, token: str | None
@@ -200,6 +199,12 @@ class PeopleService:
             await self._once(collection, "DisassociateFaces", parameters, token=token, work=disassociate)
         )
 
+    async def forget_expired(self) -> None:
+        """Forget what was answered to requests that nobody repeats any more."""
+        async with self._database.write() as connection:
+            await request_tokens.forget_expired(connection)
+        await self._database.truncate_wal()
+
     async def _once(
         self,
         collection: str,
@@ -212,6 +217,7 @@ class PeopleService:
         """What the work answers, or answered when it was asked with this token before."""
         digest = sha256(json.dumps([collection, *parameters]).encode()).hexdigest()
         async with self._database.write() as connection:
+            await request_tokens.forget_expired(connection)
             if token is not None and (before := await request_tokens.answered(connection, operation, token)):
                 if before.sha256 != digest:
                     raise TokenReusedError("the request token was used with other parameters")
@@ -253,12 +259,15 @@ class PeopleService:
             if nearest[face.image.id] > radius
         ]
 
-    async def _remove_empty(self, entry: Entry) -> None:
-        try:
-            # Of no photo in particular: the register removes the entry if it has none in that moment.
-            await self._register.withdraw(entry, [])
-        except EntryNotFoundError:
-            return
+    async def _remove_empty(self, entry_ids: Iterable[int]) -> None:
+        """Remove those of the entries that are nobody's and have no photo, with whatever else is in their folders."""
+        for entry_id in entry_ids:
+            async with self._database.read() as connection:
+                entry = await blacklist.get_entry(connection, entry_id)
+            if entry is not None and entry.user_id is None and not entry.images:
+                with suppress(EntryNotFoundError):  # somebody was faster
+                    # Of no photo in particular: the register removes the entry if it has none in that moment.
+                    await self._register.withdraw(entry, [])
 
 
 async def _person(connection: AsyncConnection, within: Collection, user_id: str) -> Entry:

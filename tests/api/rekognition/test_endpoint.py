@@ -203,7 +203,12 @@ def test_unsigned_requests_are_answered_where_they_are_allowed(connect: ClientFa
         ("X-Forwarded-For", "127.0.0.1"),
         ("X-Forwarded-Proto", "https"),
         ("X-Real-IP", "127.0.0.1"),
+        ("X-Client-IP", "127.0.0.1"),
+        ("True-Client-IP", "127.0.0.1"),
+        ("CF-Connecting-IP", "127.0.0.1"),
         ("Via", "1.1 proxy"),
+        ("Origin", "http://localhost:3000"),
+        ("Origin", "null"),
         ("Host", "faces.example"),
         ("Host", "192.0.2.1:8000"),
         ("Host", "not_a_name.example"),
@@ -240,6 +245,15 @@ async def test_only_this_machine_may_leave_requests_unsigned(address: str, host:
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
         response = await client.post("/", content=b"{}", headers=UNSIGNED_HEADERS)
     assert response.status_code == status
+
+
+async def test_unsigned_requests_name_one_host() -> None:
+    app = RekognitionEndpoint(Desk().operations(), KEYS, allow_unsigned_on_loopback=True)
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        hosts = [("Host", "localhost"), ("Host", "faces.example")]
+        response = await client.post("/", content=b"{}", headers=[*UNSIGNED_HEADERS.items(), *hosts])
+    assert (response.status_code, response.json()["__type"]) == (400, "MissingAuthenticationTokenException")
 
 
 def test_operations_that_are_not_served_are_unknown(connect: ClientFactory, port: int, desk: Desk) -> None:

@@ -6,6 +6,7 @@ import io
 import socket
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,11 +24,13 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from PIL import Image
+from sqlalchemy import Engine, event
 
 from facescreen.config import DetectorName, Settings
+from facescreen.db import blacklist
 from facescreen.db.connection import Database
 from facescreen.domain.distances import Metric, distances
-from facescreen.domain.faces import Face, Pixels
+from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.errors import StartupError
 from facescreen.factory import open_services
 from facescreen.main import create_app
@@ -642,6 +645,59 @@ def test_faces_become_and_cease_to_be_a_users(first: Running, aws: Any, rest: ht
             operation(CollectionId=faces, UserId="nobody", **ids)
 
 
+def folder_entry(first: Running, faces: str, *colours: Colour, reason: str = "") -> tuple[int, str, Path]:
+    """A person that REST enrolls and a user ceases to be: its entry, its face and its folder."""
+    before = stored(first)
+    enrolled = first.rest.post(
+        "/blacklist",
+        params={"collection": faces},
+        data={"name": "Gina", "reason": reason},
+        files=[("images", ("gina.png", photo(*colours)))],
+    )
+    entry = enrolled.raise_for_status().json()
+    (kept,) = stored(first) - before
+    (face,) = first.rekognition.list_faces(CollectionId=faces, UserId=entry["user_id"])["Faces"]
+    first.rekognition.delete_user(CollectionId=faces, UserId=entry["user_id"])
+    return entry["id"], face["FaceId"], kept.parent
+
+
+def test_nothing_is_left_of_an_entry_whose_last_face_becomes_a_users(first: Running, aws: Any, faces: str) -> None:
+    def readable(text: bytes) -> list[str]:
+        database = Path(database_file(first.settings))
+        return [file.name for file in database.parent.glob(f"{database.name}*") if text in file.read_bytes()]
+
+    _, green, folder = folder_entry(first, faces, GREEN, reason="took-a-painting")
+    assert readable(b"took-a-painting")
+    (folder / "not enrolled.png").write_bytes(photo(GREEN, BLUE))
+    aws.create_user(CollectionId=faces, UserId="gina")
+    aws.associate_faces(CollectionId=faces, UserId="gina", FaceIds=[green])
+    assert readable(b"took-a-painting") == []
+    listed = entries(first.rest, "default")
+    first.rest.post("/blacklist/sync").raise_for_status()
+    assert entries(first.rest, "default") == listed
+    assert [entry["name"] for entry in entries(first.rest, faces)] == ["gina"]
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_repeated_association_removes_what_the_first_left(first: Running, aws: Any, faces: str) -> None:
+    entry_id, green, _ = folder_entry(first, faces, GREEN)
+    aws.create_user(CollectionId=faces, UserId="gina")
+    columns = "id, collection_id, name, reason, folder, status, created_at, updated_at"
+    (row,) = rows(first, f"SELECT {columns} FROM entries WHERE id = ?", entry_id)  # noqa: S608 - constant
+    request = {"UserId": "gina", "FaceIds": [green], "ClientRequestToken": f"{faces}-crash"}
+    done = aws.associate_faces(CollectionId=faces, **request)
+    # As if the process had ended between the answer's transaction and the removal.
+    rows(first, f"INSERT INTO entries ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)  # noqa: S608 - constant
+    repeated = aws.associate_faces(CollectionId=faces, **request)
+    assert repeated["AssociatedFaces"] == done["AssociatedFaces"] == [{"FaceId": green}]
+    assert [entry["name"] for entry in entries(first.rest, faces)] == ["gina"]
+
+
+def rows(server: Running, statement: str, *values: Any) -> list[Any]:
+    with closing(sqlite3.connect(database_file(server.settings))) as database, database:
+        return database.execute(statement, values).fetchall()
+
+
 def test_stored_matches_follow_the_face(aws: Any, rest: httpx.Client, faces: str) -> None:
     (red,) = index(aws, faces, RED, ExternalImageId="red")
     body = {"images": [inline(photo(RED))], "collection": faces}
@@ -651,6 +707,55 @@ def test_stored_matches_follow_the_face(aws: Any, rest: httpx.Client, faces: str
     (alice,) = entries(rest, faces)
     results = rest.get("/processed-images/", params={"entry": alice["id"]}).raise_for_status().json()["items"]
     assert [result["id"] for result in results] == [result["id"] for result in screened]
+
+
+@pytest.mark.parametrize(("all_references", "kept"), [(False, ["orange"]), (True, ["orange", "red"])])
+def test_a_result_names_nobody_twice_unless_it_was_asked_to(
+    aws: Any, rest: httpx.Client, faces: str, all_references: bool, kept: list[str]
+) -> None:
+    (red,) = index(aws, faces, RED, ExternalImageId="red")
+    (orange,) = index(aws, faces, ORANGE, ExternalImageId="orange")
+    body = {"images": [inline(photo(ORANGE))], "collection": faces, "threshold": 0.2}
+    options = {"all_references": all_references}
+    (before,) = rest.post("/process/process-images", json=body, params=options).raise_for_status().json()
+    assert [match["name"] for match in before["faces"][0]["blacklist_matches"]] == ["orange", "red"]
+    aws.create_user(CollectionId=faces, UserId="alice")
+    aws.associate_faces(CollectionId=faces, UserId="alice", FaceIds=[red, orange], UserMatchThreshold=0)
+    (alice,) = entries(rest, faces)
+    stored_results = rest.get("/processed-images/", params={"entry": alice["id"]}).raise_for_status().json()["items"]
+    (after,) = (result for result in stored_results if result["id"] == before["id"])
+    assert [match["name"] for match in after["faces"][0]["blacklist_matches"]] == kept
+
+
+async def test_a_face_moves_without_a_look_at_all_matches(first: Running, aws: Any, faces: str) -> None:
+    (red,) = index(aws, faces, RED)
+    aws.create_user(CollectionId=faces, UserId="alice")
+    ((image_id,),) = rows(first, "SELECT id FROM reference_images WHERE face_id = ?", red)
+    ((alice,),) = rows(first, "SELECT id FROM entries WHERE user_id = 'alice' ORDER BY id DESC LIMIT 1")
+    statements: list[tuple[str, Any]] = []
+    database = Database(first.settings.database_url)
+    async with database.write() as connection:
+        with heard(statements, connection.sync_connection):
+            await blacklist.move_images(connection, [image_id], alice)
+    await database.aclose()
+    about_matches = [each for each in statements if "matches" in each[0]]
+    plans = [step for text, values in about_matches for *_, step in rows(first, f"EXPLAIN QUERY PLAN {text}", *values)]
+    assert [step for step in plans if "matches" in step]
+    assert not [step for step in plans if step.startswith("SCAN")]
+
+
+@contextmanager
+def heard(statements: list[tuple[str, Any]], of: Any) -> Iterator[None]:
+    """Note statements and their values, of a connection or of every one that there is."""
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(of, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(of, "before_cursor_execute", note)
 
 
 def test_a_user_has_at_most_100_faces(aws: Any, faces: str) -> None:
@@ -706,6 +811,74 @@ def test_users_are_searched_by_the_largest_face_of_an_image(aws: Any, faces: str
     nobody = aws.search_users_by_image(CollectionId=faces, Image=painted())
     assert "SearchedFace" not in nobody
     assert (nobody["UserMatches"], nobody["UnsearchedFaces"]) == ([], [])
+
+
+def crowd(server: Running, faces: str, size: int) -> None:
+    """A collection of people of three faces each in every direction, and as many faces that are nobody's."""
+    moment = "2026-01-01 00:00:00"
+    ((within,),) = rows(server, "SELECT id FROM collections WHERE name = ?", faces)
+    vectors = np.random.default_rng(5).normal(size=(2 * size, 3)).astype("<f4")
+    with closing(sqlite3.connect(database_file(server.settings))) as database, database:
+        for number, vector in enumerate(vectors):
+            if number % 3 == 0 or number >= size:
+                entry = database.execute(
+                    "INSERT INTO entries (collection_id, name, reason, folder, user_id, status, created_at, updated_at)"
+                    " VALUES (?, '', '', ?, ?, 'active', ?, ?)",
+                    (within, f"{faces}-{number}", f"user-{number}" if number < size else None, moment, moment),
+                ).lastrowid
+            image = database.execute(
+                "INSERT INTO reference_images (collection_id, entry_id, photo, status, face_id, image_id, sha256,"
+                " width, height, x, y, w, h, landmarks, confidence, detector, created_at)"
+                " VALUES (?, ?, ?, 'active', ?, ?, '', 9, 9, 0, 0, 9, 9, '{}', 1, 'mtcnn', ?)",
+                (within, entry, f"{faces}-{number}", str(uuid.uuid4()), str(uuid.uuid4()), moment),
+            ).lastrowid
+            database.execute(
+                "INSERT INTO embeddings (reference_image_id, space, collection_id, vector) VALUES (?, ?, ?, ?)",
+                (image, "Dlib/painted", within, vector.tobytes()),
+            )
+
+
+def test_a_search_reads_no_more_than_it_answers(first: Running, aws: Any, faces: str) -> None:
+    crowd(first, faces, 750)
+    image = painted(RED)
+    for operation, most, answered, alike in (
+        (aws.search_faces_by_image, "MaxFaces", matched, "FaceMatchThreshold"),
+        (aws.search_users_by_image, "MaxUsers", users, "UserMatchThreshold"),
+    ):
+        everybody = answered(operation(CollectionId=faces, Image=image, **{alike: 0}))
+        assert len(everybody) == len(set(everybody)) == {"MaxFaces": 1500, "MaxUsers": 250}[most]
+        for number in (1, 2, 240):
+            statements: list[tuple[str, Any]] = []
+            with heard(statements, Engine):
+                found = answered(operation(CollectionId=faces, Image=image, **{alike: 0, most: number}))
+            assert found == everybody[:number]
+            asked = [len(values) for text, values in statements if "WHERE reference_images.id IN" in text]
+            assert asked
+            assert number > 2 or sum(asked) < 600
+
+
+class OneByOneBackend(PaintedBackend):
+    """Notes how many embeddings are sought at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sought: list[int] = []
+
+    async def search(self, collection_id: int, vectors: Vectors, *more: Any, **named: Any) -> list[Any]:
+        self.sought.append(len(vectors))
+        return await super().search(collection_id, vectors, *more, **named)
+
+
+def test_the_faces_of_a_user_are_searched_one_by_one(tmp_path: Path) -> None:
+    backend = OneByOneBackend()
+    with running(settings_in(tmp_path), backend) as server:
+        person(server.rekognition, "default", "alice", RED, BLUE, YELLOW)
+        person(server.rekognition, "default", "bob", BLUE, side=70)
+        person(server.rekognition, "default", "olga", ORANGE)
+        backend.sought.clear()
+        answer = server.rekognition.search_users(CollectionId="default", UserId="alice")
+    assert users(answer) == ["bob", "olga"]
+    assert backend.sought == [1, 1, 1]
 
 
 # Lists in parts
@@ -821,18 +994,31 @@ def test_a_request_that_comes_twice_at_once_is_done_once(aws: Any, second: Runni
 
 
 def test_tokens_are_forgotten(first: Running, aws: Any, faces: str) -> None:
-    def rows(statement: str) -> list[Any]:
-        with closing(sqlite3.connect(database_file(first.settings))) as database, database:
-            return database.execute(statement).fetchall()
-
     aws.create_user(CollectionId=faces, UserId="alice", ClientRequestToken=f"{faces}-old")
-    rows("UPDATE request_tokens SET at = datetime('now', '-11 minutes')")
+    outdate_tokens(first)
     with refused("ConflictException"):
         aws.create_user(CollectionId=faces, UserId="alice", ClientRequestToken=f"{faces}-old")
     aws.create_user(CollectionId=faces, UserId="bob", ClientRequestToken=f"{faces}-new")
-    assert rows("SELECT token FROM request_tokens") == [(f"{faces}-new",)]
+    assert rows(first, "SELECT token FROM request_tokens") == [(f"{faces}-new",)]
     aws.delete_collection(CollectionId=faces)
-    assert rows("SELECT token FROM request_tokens") == []
+    assert rows(first, "SELECT token FROM request_tokens") == []
+
+
+def outdate_tokens(server: Running) -> None:
+    rows(server, "UPDATE request_tokens SET at = datetime('now', '-11 minutes')")
+
+
+@pytest.mark.parametrize("by", ["a change without a token", "the start"])
+async def test_tokens_are_forgotten_though_nobody_sends_another(first: Running, aws: Any, faces: str, by: str) -> None:
+    aws.create_user(CollectionId=faces, UserId="alice", ClientRequestToken=f"{faces}-old")
+    outdate_tokens(first)
+    async with open_services(first.settings, PaintedBackend()) as services:
+        assert services.facade is not None
+        if by == "the start":
+            await services.facade.people.forget_expired()
+        else:
+            await services.facade.people.create(faces, "bob", token=None)
+    assert rows(first, "SELECT token FROM request_tokens") == []
 
 
 def database_file(settings: Settings) -> str:

@@ -48,7 +48,15 @@ _FAULTS: Mapping[type[FacescreenError], str] = {
 }
 """The only table from our errors to AWS's; the nearest class counts."""
 
-_PROXY_HEADERS = ("forwarded", "x-forwarded-", "x-real-ip", "via")
+_PROXY_HEADERS = (
+    "forwarded",
+    "x-forwarded-",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "via",
+)
 """What proxies add: who asks through one is not on this machine, though the connection is."""
 _LOCAL_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 
@@ -144,12 +152,14 @@ def _raw(request: Request, body: bytes) -> RawRequest:
 def _is_local(request: Request) -> bool:
     """Whether the request comes from this machine and no proxy passed it on.
 
-    It also has to be addressed to this machine: else a page of the internet could ask from a browser here, under a name
-    of its own that it has turned to 127.0.0.1.
+    It also has to be addressed to this machine, and to nothing else: else a page of the internet could ask from a
+    browser here, under a name of its own that it has turned to 127.0.0.1. A page of this machine, which has an origin
+    too, is somebody else's program.
     """
-    if any(name.startswith(_PROXY_HEADERS) for name in request.headers):
+    if any(name == "origin" or name.startswith(_PROXY_HEADERS) for name in request.headers):
         return False
-    addressed_here = _LOCAL_HOST.fullmatch(request.headers.get("host", ""))
+    hosts = request.headers.getlist("host")
+    addressed_here = len(hosts) == 1 and _LOCAL_HOST.fullmatch(hosts[0])
     return request.client is not None and _is_loopback(request.client.host) and bool(addressed_here)
 
 
