@@ -97,7 +97,7 @@ reference_images = Table(
     Column("face_id", String(36), unique=True),
     Column("image_id", String(36), nullable=False),
     Column("external_image_id", String(255)),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     *_face(),

@@ -113,6 +113,7 @@ def upgrade() -> None:
         batch.create_index(op.f("ix_reference_images_collection_id"), ["collection_id"])
         batch.create_index(op.f("ix_reference_images_entry_id"), ["entry_id"])
         batch.create_index(op.f("ix_reference_images_photo"), ["photo"])
+        batch.create_index(op.f("ix_reference_images_sha256"), ["sha256"])
 
     op.create_table(
         "request_tokens",
