@@ -69,8 +69,8 @@ class PaintedBackend:
         self._index(collection_id, model).delete(update.withdrawn_ids)
         self._index(collection_id, model).upsert(update.embedded_ids, update.vectors)
 
-    async def retain(self, collection_ids: Collection[int]) -> None:
-        self._indexes = {key: index for key, index in self._indexes.items() if key[0] in collection_ids}
+    async def release(self, collection_ids: Collection[int]) -> None:
+        self._indexes = {key: index for key, index in self._indexes.items() if key[0] not in collection_ids}
 
     async def aclose(self) -> None:
         self._indexes.clear()

@@ -1,16 +1,26 @@
 """Bounded execution of CPU work beside the event loop, and admission before work."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from facescreen.errors import OverloadedError
+from facescreen.errors import FacescreenError, OverloadedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order. The first error of ours ends the others and is raised by itself, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(each) for each in work]
+    except* FacescreenError as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in running]
 
 
 class WorkPool:

@@ -93,8 +93,8 @@ class EmbeddingBackend(Backend, Protocol):
         """Bring the collection's index of the model up to date."""
         ...
 
-    async def retain(self, collection_ids: Collection[int]) -> None:
-        """Let go the indexes of all other collections."""
+    async def release(self, collection_ids: Collection[int]) -> None:
+        """Let go the indexes of these collections."""
         ...
 
 

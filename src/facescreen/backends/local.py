@@ -83,8 +83,8 @@ class LocalBackend:
         if update.embedded_ids:
             await self._pool.run(index.upsert, update.embedded_ids, update.vectors)
 
-    async def retain(self, collection_ids: Collection[int]) -> None:
-        self._indexes = {key: index for key, index in self._indexes.items() if key[0] in collection_ids}
+    async def release(self, collection_ids: Collection[int]) -> None:
+        self._indexes = {key: index for key, index in self._indexes.items() if key[0] not in collection_ids}
 
     async def aclose(self) -> None:
         self._detectors.clear()

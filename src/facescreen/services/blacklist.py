@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from facescreen.db import blacklist
 from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
@@ -28,7 +26,10 @@ from facescreen.pool import WorkPool
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
-from facescreen.services.register import Addition, NewPhoto, Register
+from facescreen.services.register import Addition, NewPhoto, Register, present_entry
+
+NAME_LENGTH = 200
+"""Characters that the name of an entry has at most."""
 
 
 class Photo(NamedTuple):
@@ -106,7 +107,7 @@ class BlacklistService:
         """The entry, or :class:`EntryNotFoundError`."""
         within = await self._collections.get(collection)
         async with self._database.read() as connection:
-            return await _entry(connection, within, entry_id)
+            return await present_entry(connection, entry_id, within=within)
 
     async def page(
         self, collection: str, query: str | None, *, offset: int, limit: int | None
@@ -120,9 +121,9 @@ class BlacklistService:
         """The entry with what was given changed, or :class:`EntryNotFoundError`."""
         within = await self._collections.get(collection)
         async with self._database.write() as connection:
-            await _entry(connection, within, entry_id)
+            await present_entry(connection, entry_id, within=within)
             await blacklist.update_entry(connection, entry_id, name=name, reason=reason)
-            return await _entry(connection, within, entry_id)
+            return await present_entry(connection, entry_id, within=within)
 
     async def delete(self, collection: str, entry_id: int) -> Entry:
         """The entry that was; its folder, embeddings and matches are gone when this returns."""
@@ -181,18 +182,17 @@ class BlacklistService:
         return usable
 
 
+def lone_face(external_image_id: str | None, image_id: str) -> NewEntry:
+    """An entry for a face that is no person's, named by the caller's name for its photo, else by the photo's id."""
+    name = (external_image_id or image_id)[:NAME_LENGTH]
+    return NewEntry(name, "", new_folder(name), None)
+
+
 def new_folder(name: str) -> str:
     """A folder for the photos of somebody of this name that nobody else has."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:64] or "person"
     return f"{slug}-{secrets.token_hex(4)}"
-
-
-async def _entry(connection: AsyncConnection, collection: Collection, entry_id: int) -> Entry:
-    entry = await blacklist.get_entry(connection, entry_id, collection_id=collection.id)
-    if entry is None:
-        raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
-    return entry
 
 
 def _image(entry: Entry, image_id: int) -> ReferenceImage:

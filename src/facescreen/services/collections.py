@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +21,7 @@ from facescreen.errors import (
     EntryPendingError,
     InputError,
 )
-from facescreen.services.files import StoredFiles
+from facescreen.services.files import StoredFiles, watched_by
 from facescreen.services.replica import ListReplica
 
 
@@ -57,10 +58,7 @@ class CollectionService:
     async def get(self, name: str) -> Collection:
         """The collection, or :class:`CollectionNotFoundError`."""
         async with self._database.read() as connection:
-            found = await collections.get_collection(connection, name)
-        if found is None:
-            raise CollectionNotFoundError("there is no collection of this name")
-        return found
+            return await present_collection(connection, name)
 
     async def create(self, name: str) -> DescribedCollection:
         """A new, empty collection.
@@ -74,7 +72,7 @@ class CollectionService:
             if await collections.get_collection(connection, name) is not None:
                 raise CollectionExistsError("there is a collection of this name already")
             created = await collections.insert_collection(connection, name)
-            described = DescribedCollection(created, await collections.size(connection, created.id), 0)
+            described = await _described(connection, created)
         if self._gallery is not None:
             try:
                 await self._gallery.create_collection(name)
@@ -91,21 +89,12 @@ class CollectionService:
     async def describe_all(self) -> Sequence[DescribedCollection]:
         """Every collection with its size and version, by name."""
         async with self._database.read() as connection:
-            return [
-                DescribedCollection(
-                    found,
-                    await collections.size(connection, found.id),
-                    await blacklist.version(connection, found.id),
-                )
-                for found in await collections.list_collections(connection)
-            ]
+            return [await _described(connection, found) for found in await collections.list_collections(connection)]
 
     async def describe(self, name: str) -> DescribedCollection:
         """The collection with its size and version, or :class:`CollectionNotFoundError`."""
-        found = await self.get(name)
         async with self._database.read() as connection:
-            size = await collections.size(connection, found.id)
-            return DescribedCollection(found, size, await blacklist.version(connection, found.id))
+            return await _described(connection, await present_collection(connection, name))
 
     async def delete(self, name: str) -> Collection:
         """The collection that was; its people, photos, embeddings and matches are gone when this returns.
@@ -124,13 +113,8 @@ class CollectionService:
         dropped = [await self._stored.within(StoreName.BLACKLIST, entry.folder) for entry in entries]
         async with self._database.write() as connection:
             _, entries = await blacklist.list_entries(connection, found.id, limit=None)
-            photos = {image.photo for entry in entries for image in entry.images}
-            watched = {image.watched for entry in entries for image in entry.images if image.watched}
-            names = {
-                *(file for found_files in dropped for file in found_files),
-                *(FileName(store, photo) for photo in photos for store in self._stored.stores_of_photos),
-                *(FileName(StoreName.BLACKLIST, name) for name in watched),
-            }
+            images = [image for entry in entries for image in entry.images]
+            names = self._stored.photos_of(images) | watched_by(images) | {*chain.from_iterable(dropped)}
             if self._gallery is None:
                 await _delete(connection, found)
             else:
@@ -167,6 +151,19 @@ class CollectionService:
             if any(entry.status is not Status.WITHDRAWING for entry in entries):
                 raise EntryPendingError("somebody was enrolled into the collection meanwhile; delete it again")
             await _delete(connection, found)
+
+
+async def present_collection(connection: AsyncConnection, name: str) -> Collection:
+    """The collection, or :class:`CollectionNotFoundError`."""
+    found = await collections.get_collection(connection, name)
+    if found is None:
+        raise CollectionNotFoundError("there is no collection of this name")
+    return found
+
+
+async def _described(connection: AsyncConnection, collection: Collection) -> DescribedCollection:
+    size = await collections.size(connection, collection.id)
+    return DescribedCollection(collection, size, await blacklist.version(connection, collection.id))
 
 
 async def _delete(connection: AsyncConnection, collection: Collection) -> None:

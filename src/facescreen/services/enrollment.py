@@ -62,16 +62,14 @@ class Enroller:
         """
         detected = await self._intake.detect(data, self._detector)
         face = select_face(detected.faces, selection)
-        (embedded,) = await self.embed(detected.image, (face,))
-        return Enrolled(detected.image, face, embedded)
+        return Enrolled(detected.image, face, await self._embed(detected.image, face))
 
-    async def embed(self, image: Pixels, faces: tuple[Face, ...]) -> list[Embedded | None]:
-        """The embedding of each face, in order."""
+    async def _embed(self, image: Pixels, face: Face) -> Embedded | None:
         if self._embeddings is None:
-            return [None] * len(faces)
-        probe = await self._backend.prepare(image, faces, self._model)
-        space = self._embeddings.space(self._model)
-        return [Embedded(space, vector) for vector in await self._embeddings.embed([probe], self._model)]
+            return None
+        probe = await self._backend.prepare(image, (face,), self._model)
+        (vector,) = await self._embeddings.embed([probe], self._model)
+        return Embedded(self._embeddings.space(self._model), vector)
 
 
 def select_face(faces: tuple[Face, ...], selection: FaceSelection) -> Face:

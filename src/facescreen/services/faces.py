@@ -11,7 +11,7 @@ from typing import TypeVar
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, members
-from facescreen.db.blacklist import Embedded, NewEntry
+from facescreen.db.blacklist import Embedded
 from facescreen.db.connection import Database
 from facescreen.db.members import KnownFace
 from facescreen.domain.blacklist import Collection
@@ -21,10 +21,11 @@ from facescreen.errors import FaceUnusableError, InputError, NoFaceError, NotFou
 from facescreen.images.decode import format_of
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import distance_of, similarity
-from facescreen.services.blacklist import new_folder
+from facescreen.services.blacklist import lone_face
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enrolled
 from facescreen.services.intake import Intake
+from facescreen.services.people import present_person
 from facescreen.services.quality import BARS, Quality, QualityFault, QualityFilter, measure
 from facescreen.services.register import Addition, Register, photo_name
 from facescreen.services.reindex import ReindexService
@@ -35,9 +36,6 @@ MAX_FACES = 100
 
 MIN_SIDE = 80
 """Pixels that an image is wide and high at least, by the same source."""
-
-_NAME_LENGTH = 200
-"""Characters that the name of an entry may have."""
 
 _LOOKED_UP_AT_ONCE = 500
 """Candidates whose owners are read before it is asked whether that is enough."""
@@ -271,9 +269,7 @@ class FaceService:
         """
         within = await self._collections.get(collection)
         async with self._database.read() as connection:
-            person = await blacklist.get_person(connection, within.id, user_id)
-        if person is None:
-            raise NotFoundError("there is no user of this id")
+            person = await present_person(connection, within, user_id)
         faces = [KnownFace(image, user_id) for image in person.images]
         if not faces:
             return []
@@ -344,8 +340,7 @@ class FaceService:
         if not new:
             return [known[each.face.box] for each in chosen]
         image_id = next((face.image.image_id for face in known.values()), str(uuid.uuid4()))
-        name = (external_image_id or image_id)[:_NAME_LENGTH]
-        entries = [NewEntry(name, "", new_folder(name), None) for _ in new]
+        entries = [lone_face(external_image_id, image_id) for _ in new]
         photo = replace(
             photo,
             image_id=image_id,

@@ -18,10 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from facescreen.db import files
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, Intent, StoreName
+from facescreen.domain.blacklist import ReferenceImage
 from facescreen.errors import AwsError, StorageFullError
 from facescreen.images.store import ImageStore
 
 logger = logging.getLogger(__name__)
+
+
+def watched_by(images: Iterable[ReferenceImage]) -> set[FileName]:
+    """The files of the blacklist folder that these images stand and fall with."""
+    return {FileName(StoreName.BLACKLIST, image.watched) for image in images if image.watched}
 
 
 class StoredFiles:
@@ -69,6 +75,10 @@ class StoredFiles:
             except FileNotFoundError:
                 continue
         raise FileNotFoundError("the photo is in no store")
+
+    def photos_of(self, images: Iterable[ReferenceImage]) -> set[FileName]:
+        """Where the photos of these images may be, in every store that can have them."""
+        return {FileName(store, image.photo) for image in images for store in self.stores_of_photos}
 
     async def names(self, store: StoreName) -> list[str]:
         """Every file of a store."""

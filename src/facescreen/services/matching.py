@@ -13,7 +13,8 @@ from facescreen.domain.blacklist import Collection
 from facescreen.domain.distances import EmbeddingMetric, Metric, convert
 from facescreen.domain.faces import Candidate, Pixels
 from facescreen.domain.screening import Policy
-from facescreen.errors import FacescreenError, InvalidThresholdError, OptionNotAvailableError, ThresholdRequiredError
+from facescreen.errors import InvalidThresholdError, OptionNotAvailableError, ThresholdRequiredError
+from facescreen.pool import together
 from facescreen.recognition.catalog import confidence, default_threshold
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
@@ -180,12 +181,7 @@ class GalleryMatcher:
             # Not 1 - s / 100, which is a hair above 0.3 for 70.
             return {hit.face_id: (100.0 - hit.similarity) / 100.0 for hit in hits}
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(one(crop)) for probe in probes for crop in probe.crops]
-        except* FacescreenError as group:
-            raise group.exceptions[0] from None
-        found = [task.result() for task in running]
+        found = await together(one(crop) for probe in probes for crop in probe.crops)
         async with self._database.read() as connection:
             known = await blacklist.references_by_face(connection, {id_ for near in found for id_ in near or ()})
         return Found(

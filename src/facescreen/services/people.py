@@ -16,24 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import ModelName
-from facescreen.db import blacklist, collections, members, request_tokens
+from facescreen.db import blacklist, members, request_tokens
 from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
 from facescreen.db.members import KnownFace, Person
 from facescreen.db.request_tokens import Answered
 from facescreen.domain.blacklist import Collection, Entry, Status
 from facescreen.domain.distances import Metric, distances
-from facescreen.errors import CollectionNotFoundError, ConflictError, EntryNotFoundError, NotFoundError
+from facescreen.errors import ConflictError, EntryNotFoundError, NotFoundError
 from facescreen.recognition.catalog import distance_of, similarity
-from facescreen.services.blacklist import new_folder
-from facescreen.services.collections import CollectionService
+from facescreen.services.blacklist import lone_face, new_folder
+from facescreen.services.collections import CollectionService, present_collection
 from facescreen.services.register import Register
 from facescreen.services.reindex import ReindexService
 
 MAX_FACES = 100
 """Faces that can be associated with one person: the documentation of AssociateFaces in Rekognition's service model."""
-
-_NAME_LENGTH = 200
 
 
 class TokenReusedError(Exception):
@@ -131,7 +129,7 @@ class PeopleService:
         """
 
         async def delete(connection: AsyncConnection, within: Collection) -> int:
-            person = await _person(connection, within, user_id)
+            person = await present_person(connection, within, user_id)
             await blacklist.set_user_id(connection, person.id, None)
             return person.id
 
@@ -152,7 +150,7 @@ class PeopleService:
         await self._reindex.ensure((await self._collections.get(collection)).id, self._model)
 
         async def associate(connection: AsyncConnection, within: Collection) -> dict[str, Any]:
-            person = await _person(connection, within, user_id)
+            person = await present_person(connection, within, user_id)
             known = await _known(connection, within, face_ids)
             refused = [*_refused(face_ids, known, user_id)]
             free = {id_: face for id_, face in known.items() if face.user_id is None}
@@ -183,12 +181,11 @@ class PeopleService:
         """
 
         async def disassociate(connection: AsyncConnection, within: Collection) -> dict[str, Any]:
-            person = await _person(connection, within, user_id)
+            person = await present_person(connection, within, user_id)
             known = await _known(connection, within, face_ids)
             theirs = {id_: face for id_, face in known.items() if face.user_id == user_id}
             for face in theirs.values():
-                name = (face.image.external_image_id or face.image.image_id)[:_NAME_LENGTH]
-                entry = NewEntry(name, "", new_folder(name), None)
+                entry = lone_face(face.image.external_image_id, face.image.image_id)
                 entry_id = await blacklist.insert_entry(connection, within.id, entry, status=Status.ACTIVE)
                 await blacklist.move_images(connection, [face.image.id], entry_id)
             has_faces = len(person.images) > len(theirs)
@@ -222,9 +219,7 @@ class PeopleService:
                 if before.sha256 != digest:
                     raise TokenReusedError("the request token was used with other parameters")
                 return before.answer
-            within = await collections.get_collection(connection, collection)
-            if within is None:
-                raise CollectionNotFoundError("there is no collection of this name")
+            within = await present_collection(connection, collection)
             answer = await work(connection, within)
             if token is not None:
                 answered = Answered(digest, answer)
@@ -270,7 +265,8 @@ class PeopleService:
                     await self._register.withdraw(entry, [])
 
 
-async def _person(connection: AsyncConnection, within: Collection, user_id: str) -> Entry:
+async def present_person(connection: AsyncConnection, within: Collection, user_id: str) -> Entry:
+    """The person with this outward id, or :class:`NotFoundError`."""
     person = await blacklist.get_person(connection, within.id, user_id)
     if person is None:
         raise NotFoundError("there is no user of this id")

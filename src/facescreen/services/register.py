@@ -34,7 +34,7 @@ from facescreen.errors import (
 from facescreen.images.decode import encode_jpeg
 from facescreen.pool import WorkPool
 from facescreen.services.enrollment import Enrolled
-from facescreen.services.files import StoredFiles
+from facescreen.services.files import StoredFiles, watched_by
 
 logger = logging.getLogger(__name__)
 
@@ -151,14 +151,13 @@ class Register:
         # Photos that were dropped into the folder and not enrolled would be enrolled as somebody new one day.
         dropped = [] if keep_watched else await self._stored.within(StoreName.BLACKLIST, entry.folder)
         async with self._database.write() as connection:
-            entry = await _present(connection, entry.id)
+            entry = await present_entry(connection, entry.id)
             images = _chosen(entry, wanted)
             if wanted and not images:
                 raise ReferenceImageNotFoundError("this entry has no such reference image any more")
             if await self._are_in_flight(images):
                 raise EntryPendingError("this entry is being enrolled at this moment; try again shortly")
-            leaving = {FileName(store, image.photo) for image in images for store in self._stored.stores_of_photos}
-            watched = {FileName(StoreName.BLACKLIST, image.watched) for image in images if image.watched}
+            leaving, watched = self._stored.photos_of(images), watched_by(images)
             if _is_whole(entry, wanted):
                 watched.update(dropped)
             leaving = leaving - watched if keep_watched else leaving | watched
@@ -200,10 +199,10 @@ class Register:
         if entry.user_id is not None:
             return entry
         async with self._database.write() as connection:
-            entry = await _present(connection, entry.id)
+            entry = await present_entry(connection, entry.id)
             if entry.user_id is None:
                 await blacklist.set_user_id(connection, entry.id, new_user_id())
-            return await _present(connection, entry.id)
+            return await present_entry(connection, entry.id)
 
     async def aclose(self) -> None:
         """Wait for what goes on though its caller is gone."""
@@ -267,9 +266,7 @@ class Register:
             entry_id = await blacklist.insert_entry(connection, collection.id, addition.entry, status=status)
         else:
             entry_id = addition.entry.id
-            present = await blacklist.get_entry(connection, entry_id, collection_id=collection.id)
-            if present is None:
-                raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
+            present = await present_entry(connection, entry_id, within=collection)
             hashes, names = {image.sha256 for image in images}, {image.photo for image in images}
             same = [image for image in present.images if image.sha256 in hashes or image.photo in names]
             if {present.status, *(image.status for image in same)} != {Status.ACTIVE}:
@@ -277,7 +274,7 @@ class Register:
             if same:
                 raise DuplicateImageError("this entry has the same photo already")
         ids = await blacklist.insert_images(connection, entry_id, images, status=status)
-        entry = await _present(connection, entry_id)
+        entry = await present_entry(connection, entry_id)
         return _Placed(entry, ids, addition.photos, is_new=isinstance(addition.entry, NewEntry))
 
     async def _publish(
@@ -293,12 +290,12 @@ class Register:
             faces.append(dict(zip(item.image_ids, found, strict=True)))
         async with self._database.write() as connection:
             for item, face_ids in zip(placed, faces, strict=True):
-                present = await _present(connection, item.entry.id)
+                present = await present_entry(connection, item.entry.id)
                 if any(image.status is not Status.PENDING for image in _chosen(present, frozenset(face_ids))):
                     raise EntryPendingError("this entry was withdrawn meanwhile")
                 await blacklist.activate(connection, item.entry.id, face_ids)
             await files.settle(connection, contents)
-            return [await _present(connection, item.entry.id) for item in placed]
+            return [await present_entry(connection, item.entry.id) for item in placed]
 
     async def _take_back(
         self, gallery: GalleryBackend, placed: Sequence[_Placed], contents: Iterable[FileName]
@@ -329,7 +326,7 @@ class Register:
         if fault is not None:
             raise fault
         async with self._database.write() as connection:
-            await _delete(connection, await _present(connection, entry.id), wanted)
+            await _delete(connection, await present_entry(connection, entry.id), wanted)
         await self._database.truncate_wal()
 
     async def _unsettled(self) -> list[Entry]:
@@ -436,8 +433,9 @@ async def _delete(connection: AsyncConnection, entry: Entry, wanted: frozenset[i
         await blacklist.delete_images(connection, entry.id, [image.id for image in _chosen(entry, wanted)])
 
 
-async def _present(connection: AsyncConnection, entry_id: int) -> Entry:
-    entry = await blacklist.get_entry(connection, entry_id)
+async def present_entry(connection: AsyncConnection, entry_id: int, *, within: Collection | None = None) -> Entry:
+    """The entry, or :class:`EntryNotFoundError`; also if it is not in the collection that is given."""
+    entry = await blacklist.get_entry(connection, entry_id, collection_id=within.id if within else None)
     if entry is None:
         raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
     return entry

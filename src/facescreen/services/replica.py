@@ -70,8 +70,7 @@ class ListReplica:
         """Let go what was held before ``alive`` was read; what came after may be of collections that are newer."""
         gone = [key for key in self._states if key in held and key[0] not in alive]
         if gone:
-            used = {collection_id for collection_id, _ in self._locks}
-            await self._backend.retain(used.difference(collection_id for collection_id, _ in gone))
+            await self._backend.release({collection_id for collection_id, _ in gone})
             for key in gone:
                 self._states.pop(key, None)
 

@@ -14,11 +14,11 @@ from facescreen.db.files import FileName, StoreName
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.domain.screening import ImageError, Match, ScreenedFace, Screening, Verdict
-from facescreen.errors import FacescreenError, InputError, ResultNotFoundError, TooManyImagesError
+from facescreen.errors import InputError, ResultNotFoundError, TooManyImagesError
 from facescreen.images.annotate import annotate
 from facescreen.images.decode import encode_jpeg
 from facescreen.images.sources import ImageSources, SourceImage, describe
-from facescreen.pool import WorkPool
+from facescreen.pool import WorkPool, together
 from facescreen.services.collections import CollectionService
 from facescreen.services.decision import decide
 from facescreen.services.files import StoredFiles
@@ -174,12 +174,7 @@ class ScreeningService:
 
     async def _prepare_all(self, images: Sequence[str | SourceImage], plan: Plan) -> list[_Prepared | _Refused]:
         room = asyncio.Semaphore(_IMAGES_AT_ONCE)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._prepare(image, plan, room)) for image in images]
-        except* FacescreenError as group:
-            raise group.exceptions[0] from None
-        return [task.result() for task in running]
+        return await together(self._prepare(image, plan, room) for image in images)
 
     async def _prepare(self, image: str | SourceImage, plan: Plan, room: asyncio.Semaphore) -> _Prepared | _Refused:
         try:
