@@ -15,7 +15,7 @@ from facescreen.factory import Services
 from facescreen.main import create_app
 from tests.painted import PaintedBackend
 
-pytest.register_assert_rewrite("tests.at_rest", "tests.crash.callers")
+pytest.register_assert_rewrite("tests.at_rest", "tests.backends.promises", "tests.crash.callers")
 
 AppFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -39,10 +39,21 @@ def settings(tmp_path: Path) -> Settings:
     return made
 
 
+def serving(
+    settings: Settings, backend: EmbeddingBackend | None = None
+) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """The application with the painted backend, or another one, as :func:`serving_with` has it."""
+    return serving_with(settings, backend or PaintedBackend())
+
+
 @asynccontextmanager
-async def serving(settings: Settings, backend: EmbeddingBackend | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """The started application, and a client of it below ``/api/v1``; ``client.services`` reaches inside."""
-    app = create_app(settings, backend or PaintedBackend())
+async def serving_with(settings: Settings, backend: EmbeddingBackend | None) -> AsyncIterator[httpx.AsyncClient]:
+    """The started application, and a client of it below ``/api/v1``; ``client.services`` reaches inside.
+
+    Args:
+        backend: ``None`` for the configured one.
+    """
+    app = create_app(settings, backend)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:

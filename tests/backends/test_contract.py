@@ -17,6 +17,7 @@ from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.errors import NotReadyError
 from facescreen.pool import WorkPool
 from facescreen.recognition.weights import WeightStore
+from tests.backends.promises import check_detection
 from tests.painted import BLUE, RED, PaintedBackend, photo
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -62,15 +63,7 @@ async def embeddings(case: Case, *images: Pixels) -> Vectors:
 
 
 async def test_faces_lie_inside_of_the_image(case: Case) -> None:
-    (face,) = await case.backend.detect(case.one, "mtcnn")
-    height, width, _ = case.one.shape
-    assert 0 <= face.box.x < face.box.x + face.box.w <= width
-    assert 0 <= face.box.y < face.box.y + face.box.h <= height
-    assert 0 < face.confidence <= 1
-    assert face.landmarks.left_eye is not None
-    assert face.landmarks.right_eye is not None
-    assert face.landmarks.left_eye.x > face.landmarks.right_eye.x
-    assert await case.backend.detect(case.nobody, "mtcnn") == ()
+    await check_detection(case.backend, one=case.one, nobody=case.nobody)
 
 
 async def test_a_person_is_found_by_another_copy_of_the_photo_until_withdrawn(case: Case) -> None:

@@ -19,6 +19,7 @@ from facescreen.db.connection import Database
 from facescreen.domain.faces import Pixels
 from facescreen.errors import AwsCollectionMissingError, NoFaceError
 from facescreen.pool import WorkPool
+from tests.backends.promises import check_detection
 from tests.loopback_aws import CREDENTIALS, access
 from tests.painted import BLUE, RED, photo
 from tests.painted_server import ServerProcess
@@ -116,15 +117,7 @@ async def searched(case: Case, image: Pixels, *, collection: str = LIST, similar
 
 
 async def test_faces_lie_inside_of_the_image_with_the_persons_own_left_on_the_right(case: Case) -> None:
-    (face,) = await case.backend.detect(case.one, "mtcnn")
-    height, width, _ = case.one.shape
-    assert 0 <= face.box.x < face.box.x + face.box.w <= width
-    assert 0 <= face.box.y < face.box.y + face.box.h <= height
-    assert 0 < face.confidence <= 1
-    assert face.landmarks.left_eye is not None
-    assert face.landmarks.right_eye is not None
-    assert face.landmarks.left_eye.x > face.landmarks.right_eye.x
-    assert await case.backend.detect(case.nobody, "mtcnn") == ()
+    await check_detection(case.backend, one=case.one, nobody=case.nobody)
 
 
 async def test_the_service_names_its_face_model(case: Case) -> None:

@@ -1,7 +1,6 @@
 """The three sides of a service on AWS: its database with its folders, the bucket, and the collections."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +8,8 @@ import httpx
 
 from facescreen.config import Settings
 from facescreen.factory import Services
-from facescreen.main import create_app
 from facescreen.services.audit import Finding
+from tests.conftest import serving_with
 from tests.rekognition.s3_proxy import S3Proxy
 from tests.rekognition_server import RekognitionServer
 
@@ -55,15 +54,9 @@ class Aws:
         self.s3.heal()
 
 
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+def serving(settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]:
     """The started application with the configured backend, and a client of it below ``/api/v1``."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
-            client.services = app.state.services  # type: ignore[attr-defined]
-            yield client
+    return serving_with(settings, None)
 
 
 def inside(client: httpx.AsyncClient) -> Services:
