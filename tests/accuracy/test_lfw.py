@@ -1,18 +1,15 @@
-"""A sample of Labeled Faces in the Wild, against mistakes that would ruin accuracy; bench/lfw.py measures it."""
+"""A sample of Labeled Faces in the Wild, against mistakes that ruin accuracy; `facescreen evaluate` measures it."""
 
 import csv
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bench.lfw import embed_photos
-from facescreen.domain.distances import Metric, distances
-from facescreen.recognition.catalog import default_threshold
-from facescreen.recognition.detectors import load_detector
-from facescreen.recognition.embedders import load_embedder
-from facescreen.recognition.weights import WeightStore
+from facescreen.config import Settings
+from facescreen.domain.distances import Metric
+from facescreen.factory import open_evaluation
+from facescreen.services.dataset import read_dataset
 
 LFW = Path(__file__).parents[3] / "shared/faces/lfw"
 PAIRS = 120
@@ -21,19 +18,23 @@ EVERY = 10
 
 
 @pytest.mark.skipif(not LFW.is_dir(), reason="LFW is not part of the project")
-def test_the_default_model_at_its_threshold(tmp_path: Path) -> None:
-    with (LFW / "pairs.csv").open() as file:
-        pairs = list(islice(csv.DictReader(file), 0, PAIRS * EVERY, EVERY))
-    weights = WeightStore(tmp_path)
-    paths = sorted({LFW / "images" / pair[key] for pair in pairs for key in ("file_a", "file_b")})
-    vectors = embed_photos(
-        paths, load_detector("mtcnn", weights=weights, max_side=1024), load_embedder("Dlib", weights=weights)
-    )
-    same = np.array([pair["same"] == "1" for pair in pairs])
-    assert 0 < same.sum() < len(pairs)
-    apart = np.array(
-        [distances(Metric.COSINE, vectors[pair["file_a"]], vectors[pair["file_b"]][None])[0] for pair in pairs]
-    )
-    threshold = default_threshold("Dlib", Metric.COSINE)
-    assert threshold is not None
-    assert ((apart <= threshold) == same).mean() >= 0.97
+async def test_the_default_model_at_its_threshold(tmp_path: Path) -> None:
+    with (LFW / "pairs.csv").open(newline="") as file:
+        rows = list(islice(csv.reader(file), 0, 1 + PAIRS * EVERY, EVERY))
+    header, *pairs = [["file_a", "file_b", "same"], *rows[1:]]
+    (tmp_path / "photos").mkdir()
+    for name in {name for first, second, _ in pairs for name in (first, second)}:
+        (tmp_path / "photos" / name).symlink_to(LFW / "images" / name)
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *pairs])
+    dataset = read_dataset(tmp_path / "photos", pairs=tmp_path / "pairs.csv", folds=1)
+    async with open_evaluation(Settings(_env_file=None, deepface_home=tmp_path)) as service:
+        measured = await service.evaluate(
+            dataset, ["mtcnn"], ["Dlib"], metric=Metric.COSINE, cache=None, progress=lambda done, total: None
+        )
+    (found,) = measured.evaluation.combinations
+    assert found.listed_pairs is not None
+    assert found.listed_pairs.accuracy is not None
+    assert found.listed_pairs.accuracy.shipped is not None
+    assert found.listed_pairs.accuracy.shipped.value >= 0.97
+    assert found.identification.decided.whole.rank_one.value >= 0.9
