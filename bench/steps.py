@@ -18,6 +18,7 @@ from facescreen.config import Settings
 from facescreen.db import files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
+from facescreen.domain.crowding import NEIGHBOURS
 from facescreen.factory import Services
 from facescreen.images.decode import decode, encode_jpeg
 from facescreen.images.folder_store import FolderStore
@@ -25,6 +26,7 @@ from facescreen.main import create_app
 from facescreen.pool import WorkPool
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.files import StoredFiles
+from facescreen.services.quality import assess
 from facescreen.services.replica import ListReplica
 
 from .service import (
@@ -32,9 +34,7 @@ from .service import (
     JSON,
     MAX_PIXELS,
     MAX_SIDE,
-    METRIC,
     MODEL,
-    THRESHOLD,
     default_collection,
     make_list,
     random_embeddings,
@@ -110,12 +110,15 @@ class _Steps:
             faces = await backend.detect(image, DETECTOR)
         with watch("align"):
             probe = await backend.prepare(image, faces, MODEL)
+        with watch("quality"):
+            for face in faces:
+                assess(image, face)
         with watch("embed"):
             vectors = await backend.embed([probe], MODEL)
         with watch("encode copy"):
             copy = encode_jpeg(image)
         with watch("search"):
-            await self._replica.search(self._collection_id, vectors, MODEL, metric=METRIC, radius=THRESHOLD)
+            await self._replica.nearest(self._collection_id, vectors, MODEL, count=NEIGHBOURS)
         result = replace(result, copy=f"bench/{secrets.token_hex(16)}.jpg")
         contents = {FileName(StoreName.PROCESSED, str(result.copy)): copy}
         with watch("save copy, database"):
@@ -147,7 +150,7 @@ async def _search_times(folders: Sequence[Path], *, searches: int) -> list[float
         for face in faces:
             for (collection_id, replica), milliseconds in zip(replicas, times, strict=True):
                 began = time.perf_counter()
-                await replica.search(collection_id, face[None], MODEL, metric=METRIC, radius=THRESHOLD)
+                await replica.nearest(collection_id, face[None], MODEL, count=NEIGHBOURS)
                 milliseconds.append((time.perf_counter() - began) * 1000)
         # The first search loads the list.
         return [median(milliseconds[1:]) for milliseconds in times]

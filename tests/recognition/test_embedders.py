@@ -37,14 +37,23 @@ def crops(embedder: Embedder, astronaut: Pixels, grace_hopper: Pixels) -> list[N
     return [embedder.align(astronaut, FACE), embedder.align(grace_hopper, HOPPER)]
 
 
-def test_dlib_is_the_mean_of_both_sides(embedder: Embedder, crops: list[NDArray[np.uint8]]) -> None:
+def moved(crop: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
+    transform = np.array([[1.0, 0, right], [0, 1, down]])
+    warped = cv2.warpAffine(crop, transform, crop.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.uint8)
+
+
+def test_dlib_is_the_mean_of_both_sides_of_five_crops(embedder: Embedder, crops: list[NDArray[np.uint8]]) -> None:
     spec = importlib.util.find_spec("face_recognition_models")
     assert spec is not None
     assert spec.submodule_search_locations is not None
     path = Path(spec.submodule_search_locations[0]) / MODELS["Dlib"].files[0].path
     reference = dlib.face_recognition_model_v1(str(path))
-    sides = [(crop, np.ascontiguousarray(crop[:, ::-1])) for crop in crops]
-    expected = np.array([[reference.compute_face_descriptor(side) for side in pair] for pair in sides]).mean(axis=1)
+    places = ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))
+    views = [[moved(crop, *place)[:, ::step] for place in places for step in (1, -1)] for crop in crops]
+    expected = np.array(
+        [[reference.compute_face_descriptor(np.ascontiguousarray(view)) for view in each] for each in views]
+    ).mean(axis=1)
     vectors = embedder.embed(crops)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=1e-5)

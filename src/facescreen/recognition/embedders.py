@@ -1,6 +1,6 @@
 """Crops to embeddings, by every recognition model that DeepFace offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,8 @@ class Embedder(Protocol):
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> Vectors:
         """Raw embeddings, shape (n, dimension), float32; a crop's does not depend on the others, to the last bit.
 
-        Each is the mean of the embeddings of the crop and of its mirror image.
+        Each is the mean of the embeddings of the crop and of its mirror image, and of the same crop moved to four sides
+        where the model's :attr:`ModelSpec.shift` says so.
         """
         ...
 
@@ -75,11 +76,20 @@ class _Embedder:
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> Vectors:
         vectors = np.empty((len(crops), self.dimension), np.float32)
-        # Always two crops at a time: a runtime picks its kernels by the size of the batch, and their sums differ.
+        # Always one face at a time: a runtime picks its kernels by the size of the batch, and their sums differ.
         for row, crop in enumerate(crops):
-            pair = np.asarray(self._forward(np.stack([crop, crop[:, ::-1]])), np.float32)
-            vectors[row] = pair.reshape(2, self.dimension).mean(axis=0)
+            views = [crop, *_moved(crop, self._spec.shift)] if self._spec.shift else [crop]
+            batch = np.stack([side for view in views for side in (view, view[:, ::-1])])
+            vectors[row] = np.asarray(self._forward(batch), np.float32).reshape(-1, self.dimension).mean(axis=0)
         return vectors
+
+
+def _moved(crop: NDArray[np.uint8], shift: int) -> Iterator[NDArray[np.uint8]]:
+    """The crop moved up, left, right and down by so many pixels, the border repeated."""
+    rows, columns = crop.shape[:2]
+    padded = np.pad(crop, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+    for top, left in ((2, 1), (1, 2), (1, 0), (0, 1)):
+        yield padded[top * shift : top * shift + rows, left * shift : left * shift + columns]
 
 
 def _zoo_forward(spec: ModelSpec, weights: WeightStore) -> _Forward:
