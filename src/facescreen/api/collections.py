@@ -2,22 +2,35 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.problems import AWS_ERRORS, responses
-from facescreen.api.schemas import CollectionName, CollectionRecord, CreateCollectionRequest
+from facescreen.api.schemas import CalibrationRecord, CollectionName, CollectionRecord, CreateCollectionRequest
 from facescreen.errors import (
+    CalibrationNotFoundError,
     CollectionExistsError,
     CollectionNotFoundError,
     DefaultCollectionError,
     EntryPendingError,
+    OptionNotAvailableError,
     StorageFullError,
+    ThresholdRequiredError,
 )
+from facescreen.services.calibration import CalibrationService
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 Named = Annotated[CollectionName, Path()]
+
+
+def _calibration(services: ServicesDep) -> CalibrationService:
+    if services.calibration is None:
+        raise OptionNotAvailableError("Rekognition keeps the faces; there are no embeddings to calibrate")
+    return services.calibration
+
+
+CalibrationDep = Annotated[CalibrationService, Depends(_calibration)]
 
 
 @router.post(
@@ -57,3 +70,26 @@ async def get_collection(name: Named, services: ServicesDep) -> CollectionRecord
 async def delete_collection(name: Named, services: ServicesDep) -> None:
     """Photos, embeddings and stored matches of its people are gone when this answers."""
     await services.collections.delete(name)
+
+
+@router.get(
+    "/{name}/calibration",
+    summary="Get the calibration in force",
+    responses=responses(
+        CollectionNotFoundError, CalibrationNotFoundError, OptionNotAvailableError, ThresholdRequiredError
+    ),
+)
+async def get_calibration(name: Named, calibration: CalibrationDep) -> CalibrationRecord:
+    """What chooses thresholds where a request gives none: the newest of `facescreen calibrate`, else the model's."""
+    return CalibrationRecord.of(await calibration.in_force(name))
+
+
+@router.delete(
+    "/{name}/calibration",
+    summary="Go back to the calibration that comes with the model",
+    status_code=204,
+    responses=responses(CollectionNotFoundError, CalibrationNotFoundError, OptionNotAvailableError, StorageFullError),
+)
+async def delete_calibration(name: Named, calibration: CalibrationDep) -> None:
+    """The collection's own ones, of the configured model, are gone when this answers."""
+    await calibration.forget(name)

@@ -1,78 +1,64 @@
-"""What a request chooses, and the search of a collection that follows from it."""
+"""The search of a collection for faces, by embeddings or in an outside service."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from facescreen.backends.base import EmbeddingBackend, GalleryBackend, Probe
-from facescreen.config import DetectorName, ModelName
-from facescreen.db import blacklist
+from facescreen.db import blacklist, calibrations, clearances
 from facescreen.db.connection import Database
-from facescreen.domain.blacklist import Collection
-from facescreen.domain.distances import EmbeddingMetric, Metric, convert
-from facescreen.domain.faces import Candidate, Pixels
-from facescreen.domain.screening import Policy
-from facescreen.errors import InvalidThresholdError, OptionNotAvailableError, ThresholdRequiredError
+from facescreen.domain.blacklist import Collection, Entry, ReferenceImage
+from facescreen.domain.crowding import NEIGHBOURS, Crowding, is_crowd
+from facescreen.domain.distances import Metric, convert, distances, from_cosine
+from facescreen.domain.faces import Candidate, Neighbours, Pixels, Vector, Vectors
+from facescreen.domain.false_alerts import Calibration, FalseAlertCurve
+from facescreen.domain.screening import Clearance, Policy
+from facescreen.errors import OptionNotAvailableError
 from facescreen.pool import together
 from facescreen.recognition.catalog import confidence, default_threshold
+from facescreen.services.decision import Cleared, Near
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
-
-SIMILARITY_THRESHOLD = 0.2
-"""Distance of similarity 80: the default of ``FaceMatchThreshold`` in Rekognition's SearchFacesByImage."""
+from facescreen.services.thresholds import (
+    Plan,
+    ScreeningDefaults,
+    ScreeningOptions,
+    asked_thresholds,
+    deciding_curve,
+    resolve_policy,
+    shipped_calibration,
+    similarity_thresholds,
+)
 
 SEARCHES_AT_ONCE = 8
 """Faces that an outside service is asked for at the same time, for all requests of this process."""
 
 
 @dataclass(frozen=True, slots=True)
-class ScreeningOptions:
-    """What one request chooses; ``None`` is the configured default."""
-
-    detector: DetectorName | None = None
-    model: ModelName | None = None
-    metric: EmbeddingMetric | None = None
-    threshold: float | None = None
-    all_references: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ScreeningDefaults:
-    """What holds where a request chooses nothing; ``threshold`` belongs to ``model`` and ``metric``."""
-
-    detector: DetectorName
-    model: ModelName
-    metric: EmbeddingMetric
-    threshold: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one request is answered.
-
-    Attributes:
-        detector, model: what the backend is asked for.
-        detector_name, model_name: what the result names.
-    """
-
-    detector: DetectorName
-    model: ModelName
-    detector_name: str
-    model_name: str
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """Candidates of each face of the probes, in order, and the version of the list that they were sought in.
+    """What a search found for each face of the probes, in order.
 
     Attributes:
-        candidates: ``None`` for a face that could not be compared.
+        version: of the list that was searched.
+        faces: ``None`` for a face that could not be compared.
+        references: every reference image among the candidates, with its entry.
+        curve: false alerts by what the thresholds are compared with, ``None`` where nobody measured them.
     """
 
     version: int
-    candidates: Sequence[tuple[Candidate, ...] | None]
+    policy: Policy
+    faces: Sequence[Near | None]
+    references: Mapping[int, tuple[Entry, ReferenceImage]]
+    curve: FalseAlertCurve | None = None
+
+    def false_alert_probability(self, score: float) -> float | None:
+        """That a face of nobody on the list comes so near to somebody on it."""
+        if self.curve is None or self.policy.calibration is None:
+            return None
+        return self.curve.rate(score, self.policy.calibration.list_size)
 
 
 class Matcher(Protocol):
@@ -82,9 +68,16 @@ class Matcher(Protocol):
         """What the options mean.
 
         Raises:
-            InvalidThresholdError: the threshold is outside of the metric's range.
-            ThresholdRequiredError: none was given, configured or measured.
+            InvalidThresholdError: a threshold is outside of the metric's range, or the two are in the wrong order.
             OptionNotAvailableError: there is nothing to choose.
+        """
+        ...
+
+    async def policy(self, collection: Collection, plan: Plan) -> Policy:
+        """How candidates of the collection, as it stands, become matches.
+
+        Raises:
+            ThresholdRequiredError: no threshold was given or configured, and false alerts were never measured.
         """
         ...
 
@@ -93,11 +86,12 @@ class Matcher(Protocol):
 
         Raises:
             NotReadyError: weights, packages or embeddings of the chosen model are missing.
+            ThresholdRequiredError: as :meth:`policy` does.
         """
         ...
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
-        """The reference images within the plan's threshold."""
+        """The reference images within the review threshold."""
         ...
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
@@ -111,11 +105,13 @@ class EmbeddingMatcher:
     def __init__(
         self,
         *,
+        database: Database,
         backend: EmbeddingBackend,
         replica: ListReplica,
         reindex: ReindexService,
         defaults: ScreeningDefaults,
     ) -> None:
+        self._database = database
         self._backend = backend
         self._replica = replica
         self._reindex = reindex
@@ -124,21 +120,85 @@ class EmbeddingMatcher:
     def plan(self, options: ScreeningOptions) -> Plan:
         detector = options.detector or self._defaults.detector
         model = options.model or self._defaults.model
-        return Plan(detector, model, detector, model, resolve_policy(options, self._defaults))
+        metric = options.metric or self._defaults.metric
+        threshold, review_threshold = asked_thresholds(options, self._defaults)
+        return Plan(
+            detector=detector,
+            model=model,
+            detector_name=detector,
+            model_name=model,
+            metric=metric,
+            threshold=threshold,
+            review_threshold=review_threshold,
+            by_distance=options.by_distance or threshold is not None or review_threshold is not None,
+            all_references=options.all_references,
+        )
+
+    async def policy(self, collection: Collection, plan: Plan) -> Policy:
+        calibration = await self._calibration(collection, plan)
+        # What has neither evidence nor weights is told that it needs a threshold.
+        size = 0 if calibration is None else (await self._replica.catch_up(collection.id, plan.model)).size
+        return resolve_policy(plan, calibration, size)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
+        await self.policy(collection, plan)
         await self._backend.require(plan.detector, plan.model)
         await self._reindex.ensure(collection.id, plan.model)
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
+        calibration = await self._calibration(collection, plan)
+        state = await self._replica.catch_up(collection.id, plan.model)
+        policy = resolve_policy(plan, calibration, state.size)
         if not any(probe.faces for probe in probes):
-            return Found((await self._replica.catch_up(collection.id, plan.model)).version, ())
+            return Found(state.version, policy, (), {})
         vectors = await self._backend.embed(probes, plan.model)
-        metric, radius = plan.policy.metric, plan.policy.threshold
-        return Found(*await self._replica.search(collection.id, vectors, plan.model, metric=metric, radius=radius))
+        version, near = await self._search(collection, vectors, plan, policy=policy)
+        async with self._database.read() as connection:
+            references = await blacklist.references(
+                connection, {candidate.reference_image_id for found in near for candidate in found.candidates}
+            )
+            entries = {entry.id for entry, _ in references.values()}
+            cleared = await clearances.clearances_of(connection, entries, self._backend.space(plan.model))
+        return Found(
+            version,
+            policy,
+            [
+                replace(found, cleared=nearest_cleared(plan, vector, cleared))
+                for found, vector in zip(near, vectors, strict=True)
+            ],
+            references,
+            deciding_curve(plan, calibration, state.size),
+        )
+
+    async def _search(
+        self, collection: Collection, vectors: Vectors, plan: Plan, *, policy: Policy
+    ) -> tuple[int, list[Near]]:
+        """References of people within the review threshold, and the version that they were sought in."""
+        if policy.calibration is None or policy.calibration.crowding is None:
+            version, within = await self._replica.search(
+                collection.id, vectors, plan.model, metric=plan.metric, radius=policy.review_threshold
+            )
+            return version, [Near(candidates) for candidates in within]
+        crowding, count = policy.calibration.crowding, NEIGHBOURS
+        while True:
+            version, nearest = await self._replica.nearest(collection.id, vectors, plan.model, count=count)
+            async with self._database.read() as connection:
+                owners = await blacklist.owners_of(connection, {id_ for found in nearest for id_ in found.ids})
+                counts = await blacklist.reference_counts(connection, owners.values())
+            # One person with many photos would hide everybody else.
+            if all(len(found.ids) < count or is_crowd(map(owners.get, found.ids)) for found in nearest):
+                break
+            count *= 4
+        return version, [scored(found, owners, policy, crowding=crowding, counts=counts) for found in nearest]
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
-        return confidence(plan.model, plan.policy.metric, distance)
+        return confidence(plan.model, plan.metric, distance)
+
+    async def _calibration(self, collection: Collection, plan: Plan) -> Calibration | None:
+        """The collection's own, else the one that comes with the model."""
+        async with self._database.read() as connection:
+            own = await calibrations.latest_calibration(connection, collection.id, self._backend.space(plan.model))
+        return own or shipped_calibration(plan.model, self._defaults.budget)
 
 
 class GalleryMatcher:
@@ -156,22 +216,31 @@ class GalleryMatcher:
             raise OptionNotAvailableError(
                 "this service searches with Rekognition, which has one detector and one model"
             )
-        threshold = options.threshold if options.threshold is not None else self._defaults.threshold
-        policy = Policy(
-            Metric.SIMILARITY,
-            _checked(SIMILARITY_THRESHOLD if threshold is None else threshold, Metric.SIMILARITY),
+        threshold, review_threshold = similarity_thresholds(options, self._defaults)
+        service, _, _ = self._backend.face_model.partition("-")
+        return Plan(
+            detector=self._defaults.detector,
+            model=self._defaults.model,
+            detector_name=service,
+            model_name=self._backend.face_model,
+            metric=Metric.SIMILARITY,
+            threshold=threshold,
+            review_threshold=review_threshold,
+            by_distance=True,
             all_references=options.all_references,
         )
-        service, _, _ = self._backend.face_model.partition("-")
-        return Plan(self._defaults.detector, self._defaults.model, service, self._backend.face_model, policy)
+
+    async def policy(self, collection: Collection, plan: Plan) -> Policy:  # noqa: ARG002 - interface
+        return resolve_policy(plan, None, 0)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
         """Nothing has to be prepared."""
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
+        policy = await self.policy(collection, plan)
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection.id)
-        similarity = 100.0 - 100.0 * plan.policy.threshold
+        similarity = 100.0 - 100.0 * policy.review_threshold
 
         async def one(crop: Pixels) -> dict[str, float] | None:
             async with self._room:
@@ -186,44 +255,60 @@ class GalleryMatcher:
             known = await blacklist.references_by_face(connection, {id_ for near in found for id_ in near or ()})
         return Found(
             version,
+            policy,
             [
                 None
                 if near is None
-                else tuple(Candidate(known[id_][1].id, distance) for id_, distance in near.items() if id_ in known)
+                else Near([Candidate(known[id_][1].id, distance) for id_, distance in near.items() if id_ in known])
                 for near in found
             ],
+            {image.id: (entry, image) for entry, image in known.values()},
         )
 
     def confidence(self, plan: Plan, distance: float) -> float | None:  # noqa: ARG002 - interface
         return None
 
 
-def resolve_policy(options: ScreeningOptions, defaults: ScreeningDefaults) -> Policy:
-    """The metric and threshold that a request is judged by, where embeddings are compared.
+def scored(
+    neighbours: Neighbours,
+    owners: Mapping[int, int],
+    policy: Policy,
+    *,
+    crowding: Crowding,
+    counts: Mapping[int, int],
+) -> Near:
+    """The nearest references of a face that are of people whose scores are within the review threshold.
 
-    A configured threshold belongs to the configured model and metric and is converted for metrics of the same geometry;
-    every other model and metric has the threshold that was measured for it, or the request must give one.
-
-    Raises:
-        InvalidThresholdError: the threshold is outside of the metric's range.
-        ThresholdRequiredError: none was given, configured or measured.
+    Args:
+        owners: whose each reference is; one that is not here was withdrawn.
+        policy: in an angle-based metric.
+        counts: how many references people have in all.
     """
-    model = options.model or defaults.model
-    metric = options.metric or defaults.metric
-    threshold = options.threshold
-    same_geometry = metric is defaults.metric or (metric.is_angle_based and defaults.metric.is_angle_based)
-    if threshold is None and defaults.threshold is not None and model == defaults.model and same_geometry:
-        threshold = convert(defaults.threshold, defaults.metric, metric)
-    if threshold is None:
-        threshold = default_threshold(model, metric)
-    if threshold is None:
-        raise ThresholdRequiredError(
-            f"no threshold was measured for model {model} with metric {metric}; give one as `threshold`"
-        )
-    return Policy(metric, _checked(threshold, metric), all_references=options.all_references)
+    rows = [row for row, id_ in enumerate(neighbours.ids) if id_ in owners]
+    people = [owners[neighbours.ids[row]] for row in rows]
+    distances = neighbours.distances[rows]
+    scores = {
+        found.person: score
+        for found in crowding.scores(people, distances, neighbours.vectors[rows], counts=counts)
+        if (score := convert(min(found.score, Metric.COSINE.maximum), Metric.COSINE, policy.metric))
+        <= policy.review_threshold
+    }
+    candidates = zip(rows, people, from_cosine(policy.metric, distances).tolist(), strict=True)
+    return Near([Candidate(neighbours.ids[row], d) for row, person, d in candidates if person in scores], scores)
 
 
-def _checked(threshold: float, metric: Metric) -> float:
-    if not 0 <= threshold <= metric.maximum:
-        raise InvalidThresholdError(f"threshold must be between 0 and {metric.maximum} for metric {metric}")
-    return threshold
+def nearest_cleared(
+    plan: Plan, vector: Vector, cleared: Mapping[int, Sequence[tuple[Clearance, Vector]]]
+) -> dict[int, Cleared]:
+    """For each entry the face that was cleared of being it and is nearest to this embedding.
+
+    Only faces that are as near as two photos of one person; that does not depend on the request or on the list.
+    """
+    largest = default_threshold(plan.model, plan.metric)
+    nearest = {}
+    for entry_id, faces in cleared.items():
+        found = distances(plan.metric, vector, np.stack([other for _, other in faces]))
+        index = int(found.argmin())
+        if largest is None or found[index] <= largest:
+            nearest[entry_id] = Cleared(faces[index][0], float(found[index]))
+    return nearest

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 from facescreen.backends.base import EmbeddingBackend, EmbeddingSpace, IndexUpdate
 from facescreen.config import ModelName
@@ -11,16 +12,24 @@ from facescreen.db import blacklist, collections
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import ChangeKind
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Candidate, Vectors
+from facescreen.domain.faces import Candidate, Neighbours, Vectors
+
+T = TypeVar("T")
 
 _Key = tuple[int, EmbeddingSpace]
 
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """What the index of a collection and an embedding space holds: the version, and how many photos it lacks."""
+    """What the index of a collection and an embedding space holds.
+
+    Attributes:
+        size: how many reference photos.
+        missing: how many it lacks.
+    """
 
     version: int
+    size: int
     missing: int
 
 
@@ -49,13 +58,39 @@ class ListReplica:
             return state
 
     async def search(
-        self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
+        self,
+        collection_id: int,
+        vectors: Vectors,
+        model: ModelName,
+        *,
+        metric: Metric,
+        radius: float,
     ) -> tuple[int, list[tuple[Candidate, ...]]]:
         """Candidates within the radius for each embedding, and the version that they were sought in."""
+
+        async def work() -> list[tuple[Candidate, ...]]:
+            return await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
+
+        return await self._undisturbed(collection_id, model, work)
+
+    async def nearest(
+        self, collection_id: int, vectors: Vectors, model: ModelName, *, count: int
+    ) -> tuple[int, list[Neighbours]]:
+        """The nearest reference images of each embedding, and the version that they were sought in."""
+
+        async def work() -> list[Neighbours]:
+            return await self._backend.nearest(collection_id, vectors, model, count=count)
+
+        return await self._undisturbed(collection_id, model, work)
+
+    async def _undisturbed(
+        self, collection_id: int, model: ModelName, work: Callable[[], Awaitable[T]]
+    ) -> tuple[int, T]:
+        """Result of a search that no change of the index came into, done again until there was none."""
         key = (collection_id, self._backend.space(model))
         while True:
             state = await self.catch_up(collection_id, model)
-            found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
+            found = await work()
             if self._states.get(key) is state and not self._locks[key].locked():
                 return state.version, found
 
@@ -79,7 +114,7 @@ class ListReplica:
         held = set(self._states)
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection_id)
-            missing = await blacklist.count_missing(connection, collection_id, space)
+            size, missing = await blacklist.count_embedded(connection, collection_id, space)
             alive = await collections.collection_ids(connection)
             if known is None:
                 ids, vectors = await blacklist.vectors(connection, collection_id, space)
@@ -91,4 +126,4 @@ class ListReplica:
                 fresh = [id_ for id_, kind in touched.items() if kind is ChangeKind.EMBEDDED]
                 ids, vectors = await blacklist.vectors(connection, collection_id, space, ids=fresh)
         await self._release(held, alive)
-        return IndexUpdate(ids, vectors, withdrawn), ListState(version, missing)
+        return IndexUpdate(ids, vectors, withdrawn), ListState(version, size, missing)
