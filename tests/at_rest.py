@@ -27,6 +27,9 @@ def check_disk(settings: Settings) -> dict[str, bytes]:
             "SELECT id FROM reference_images ORDER BY 1"
         )
         assert rows("SELECT version FROM changes WHERE collection_id NOT IN (SELECT id FROM collections)") == []
+        assert rows("SELECT id FROM clearances WHERE (vector IS NULL) != (expired_at IS NOT NULL)") == []
+        carried = "SELECT m.id FROM matches m JOIN clearances c ON c.id = m.clearance_id WHERE c.entry_id != m.entry_id"
+        assert rows(carried) == []
         photos = rows("SELECT DISTINCT photo, sha256 FROM reference_images")
         copies = rows("SELECT copy FROM screenings")
     references = _files(settings.blacklist_db_path)

@@ -3,18 +3,31 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.problems import responses
-from facescreen.api.schemas import CollectionName, ProcessedImage, ProcessedImagePage
+from facescreen.api.schemas import ClearRequest, CollectionName, ProcessedImage, ProcessedImagePage
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.screening import Verdict
-from facescreen.errors import OverloadedError, ResultNotFoundError, StorageFullError
+from facescreen.errors import (
+    ClearanceNotFoundError,
+    EntryChangedError,
+    FaceNotFoundError,
+    MatchNotFoundError,
+    OptionNotAvailableError,
+    OverloadedError,
+    PackageMissingError,
+    PictureGoneError,
+    ResultNotFoundError,
+    StorageFullError,
+    WeightsMissingError,
+)
 
 router = APIRouter(prefix="/processed-images", tags=["processed images"])
 
 ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+FaceIndex = Annotated[int, Path(ge=0, le=2**63 - 1, description="`face_index` of the face in the result.")]
 Jpeg: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -79,6 +92,58 @@ async def get_result_image(
 )
 async def delete_result(id: ResultId, services: ServicesDep) -> None:  # noqa: A002 - the path's name
     await services.screening.delete(id)
+
+
+@router.post(
+    "/{id}/faces/{n}/clear",
+    summary="Say that a face is not a person on the list",
+    responses=responses(
+        ResultNotFoundError,
+        FaceNotFoundError,
+        MatchNotFoundError,
+        EntryChangedError,
+        PictureGoneError,
+        OptionNotAvailableError,
+        WeightsMissingError,
+        PackageMissingError,
+        OverloadedError,
+        StorageFullError,
+    ),
+)
+async def clear_face(
+    id: ResultId,  # noqa: A002 - the path's name
+    n: FaceIndex,
+    request: Annotated[ClearRequest, Body()],
+    services: ServicesDep,
+) -> ProcessedImage:
+    """The result with the face's matches of this entry cleared: they stay visible and do not count for the verdict.
+
+    Until the entry's photos change, later screenings do not alert for this entry where a face resembles this one more
+    than the entry's photos. Whoever resembles the photos more still alerts. Doing it again replaces the note, and lets
+    a clearance that expired hold again.
+    """
+    return ProcessedImage.of(await services.clearing.clear(id, n, entry_id=request.entry_id, note=request.note))
+
+
+@router.delete(
+    "/{id}/faces/{n}/clear",
+    summary="Take back that a face is not a person on the list",
+    responses=responses(
+        ResultNotFoundError, FaceNotFoundError, MatchNotFoundError, ClearanceNotFoundError, StorageFullError
+    ),
+)
+async def restore_face(
+    id: ResultId,  # noqa: A002 - the path's name
+    n: FaceIndex,
+    services: ServicesDep,
+    *,
+    entry_id: Annotated[int, Query(ge=1, le=2**63 - 1, description="Who the face may be after all.")],
+) -> ProcessedImage:
+    """The result with its matches of this entry counting again, as they do in every result that was judged with it.
+
+    Every face that shows the clearance will do, whether it was given on this one or on another.
+    """
+    return ProcessedImage.of(await services.clearing.undo(id, n, entry_id=entry_id))
 
 
 def _aware(moment: datetime | None) -> datetime | None:

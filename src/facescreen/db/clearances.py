@@ -1,0 +1,204 @@
+"""Cleared pairs: faces of results that a reviewer said are not the person of an entry.
+
+A match carries the clearance that it does not count for; it is always one of the match's own entry.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.db.schema import clearances, matches, screened_faces
+from facescreen.domain.faces import Vector
+from facescreen.domain.screening import Clearance, Grade, Verdict
+
+_VECTOR = np.dtype("<f4")
+_CHUNK = 500
+"""Ids in one statement, below SQLite's limit on bound values."""
+
+_CLEARANCE = select(
+    *(column for column in clearances.c if column is not clearances.c.space and column is not clearances.c.vector)
+)
+"""What a :class:`Clearance` is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewClearance:
+    """A clearance that is about to be stored.
+
+    Attributes:
+        space, vector: the raw embedding (dimension,) of the face, and the space that it belongs to.
+    """
+
+    entry_id: int
+    screening_id: int
+    face_index: int
+    note: str
+    space: str
+    vector: Vector
+
+
+async def insert_clearance(connection: AsyncConnection, new: NewClearance) -> None:
+    """Keep a clearance, which the face's matches of the entry carry from now on, and judge the face again.
+
+    One that was given on the same face for the same entry before holds anew instead.
+    """
+    same = (
+        clearances.c.entry_id == new.entry_id,
+        clearances.c.screening_id == new.screening_id,
+        clearances.c.face_index == new.face_index,
+    )
+    holding = {
+        "note": new.note,
+        "expired_at": None,
+        "space": new.space,
+        "vector": new.vector.astype(_VECTOR).tobytes(),
+    }
+    renewed = await connection.execute(update(clearances).where(*same).values(holding).returning(clearances.c.id))
+    clearance_id = renewed.scalar_one_or_none()
+    if clearance_id is None:
+        row = {
+            "entry_id": new.entry_id,
+            "screening_id": new.screening_id,
+            "face_index": new.face_index,
+            "created_at": datetime.now(UTC),
+            **holding,
+        }
+        inserted = await connection.execute(insert(clearances).values(row).returning(clearances.c.id))
+        clearance_id = inserted.scalar_one()
+    face = select(screened_faces.c.id).where(
+        screened_faces.c.screening_id == new.screening_id, screened_faces.c.face_index == new.face_index
+    )
+    face_id = (await connection.execute(face)).scalar_one()
+    theirs = and_(matches.c.face_id == face_id, matches.c.entry_id == new.entry_id)
+    await connection.execute(update(matches).where(theirs).values(clearance_id=clearance_id))
+    await _forget_unseen(connection, clearances.c.entry_id == new.entry_id)
+    await judge_again(connection, [face_id])
+
+
+async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> Mapping[int, Clearance]:
+    """Clearances by id, expired or not; ids that are gone are left out."""
+    found: dict[int, Clearance] = {}
+    for chunk in _chunks(ids):
+        rows = await connection.execute(_CLEARANCE.where(clearances.c.id.in_(chunk)))
+        found.update((row["id"], _clearance(row)) for row in rows.mappings())
+    return found
+
+
+async def clearances_of(
+    connection: AsyncConnection, entry_ids: Iterable[int], space: str
+) -> Mapping[int, list[tuple[Clearance, Vector]]]:
+    """What holds for these entries in an embedding space, by entry, oldest first; entries without are left out.
+
+    Each with the raw embedding (dimension,) of the face that was cleared.
+    """
+    found: defaultdict[int, list[tuple[Clearance, Vector]]] = defaultdict(list)
+    for chunk in _chunks(entry_ids):
+        rows = await connection.execute(
+            select(clearances)
+            .where(
+                clearances.c.entry_id.in_(chunk),
+                clearances.c.space == space,
+                clearances.c.expired_at.is_(None),
+            )
+            .order_by(clearances.c.id)
+        )
+        for row in rows.mappings():
+            vector = np.frombuffer(row["vector"], _VECTOR).astype(np.float32)
+            found[row["entry_id"]].append((_clearance(row), vector))
+    return dict(found)
+
+
+async def expire_for_entry(connection: AsyncConnection, entry_id: int) -> None:
+    """The entry's references change: what was cleared against the old ones does not hold any more.
+
+    Results keep showing that they were judged with it; the embeddings are gone. What no result shows goes as a whole.
+    """
+    await _expire(connection, clearances.c.entry_id == entry_id)
+    await _forget_unseen(connection, clearances.c.entry_id == entry_id)
+
+
+async def expire_for_screening(connection: AsyncConnection, screening_id: int) -> None:
+    """A result is about to be deleted, in this transaction: what was cleared on it does not hold any more.
+
+    A clearance stays for as long as another result shows it.
+    """
+    await _expire(connection, clearances.c.screening_id == screening_id)
+    theirs = matches.c.face_id.in_(select(screened_faces.c.id).where(screened_faces.c.screening_id == screening_id))
+    carried = select(matches.c.clearance_id).where(theirs, matches.c.clearance_id.is_not(None))
+    given = select(clearances.c.id).where(clearances.c.screening_id == screening_id)
+    ids = (await connection.execute(carried.union(given))).scalars().all()
+    await connection.execute(update(matches).where(theirs).values(clearance_id=None))
+    for chunk in _chunks(ids):
+        await _forget_unseen(connection, clearances.c.id.in_(chunk))
+
+
+async def undo(connection: AsyncConnection, clearance_id: int) -> None:
+    """Remove a clearance: every match that carries it counts again, in every result."""
+    await lift(connection, matches.c.clearance_id == clearance_id)
+    await connection.execute(delete(clearances).where(clearances.c.id == clearance_id))
+
+
+async def lift(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Those of ``matches`` that were cleared count again, and their faces are judged again."""
+    lifted = await connection.execute(
+        update(matches)
+        .where(which, matches.c.clearance_id.is_not(None))
+        .values(clearance_id=None)
+        .returning(matches.c.face_id)
+    )
+    await judge_again(connection, lifted.scalars().all())
+
+
+async def judge_again(connection: AsyncConnection, face_ids: Iterable[int]) -> None:
+    """Give faces of results the verdict of their matches that count, or without any that of the picture's quality.
+
+    A face whose matches were withdrawn stays so until one counts again.
+    """
+    verdict = case(
+        (_counts(Grade.MATCH), Verdict.MATCH),
+        (_counts(Grade.POSSIBLE), Verdict.POSSIBLE),
+        (screened_faces.c.verdict == Verdict.WITHDRAWN, Verdict.WITHDRAWN),
+        (func.json_array_length(screened_faces.c.reasons) == 0, Verdict.CLEAR),
+        else_=Verdict.NOT_SCREENABLE,
+    )
+    for chunk in _chunks(face_ids):
+        await connection.execute(update(screened_faces).where(screened_faces.c.id.in_(chunk)).values(verdict=verdict))
+
+
+def _counts(grade: Grade) -> ColumnElement[bool]:
+    """Whether a face has a match of this grade that counts."""
+    return exists().where(
+        matches.c.face_id == screened_faces.c.id, matches.c.grade == grade, matches.c.clearance_id.is_(None)
+    )
+
+
+async def _expire(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    expired = {"vector": None, "expired_at": datetime.now(UTC)}
+    await connection.execute(update(clearances).where(which, clearances.c.expired_at.is_(None)).values(expired))
+
+
+async def _forget_unseen(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    unseen = ~exists().where(matches.c.clearance_id == clearances.c.id)
+    await connection.execute(delete(clearances).where(which, clearances.c.expired_at.is_not(None), unseen))
+
+
+def _chunks(ids: Iterable[int]) -> Iterator[list[int]]:
+    wanted = sorted(set(ids))
+    return (wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK))
+
+
+def _clearance(row: RowMapping) -> Clearance:
+    return Clearance(
+        id=row["id"],
+        entry_id=row["entry_id"],
+        screening_id=row["screening_id"],
+        face_index=row["face_index"],
+        note=row["note"],
+        created_at=row["created_at"],
+        expired_at=row["expired_at"],
+    )

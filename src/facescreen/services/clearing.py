@@ -1,0 +1,145 @@
+"""A reviewer's word that a face is not somebody on the list, and its withdrawal."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from facescreen.backends.base import EmbeddingBackend
+from facescreen.config import ModelName
+from facescreen.db import blacklist, clearances, screenings
+from facescreen.db.clearances import NewClearance
+from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
+from facescreen.domain.faces import Face, Vector
+from facescreen.domain.screening import Match, ScreenedFace, Screening
+from facescreen.errors import (
+    ClearanceNotFoundError,
+    EntryChangedError,
+    FaceNotFoundError,
+    InputError,
+    MatchNotFoundError,
+    OptionNotAvailableError,
+    PictureGoneError,
+    ResultNotFoundError,
+)
+from facescreen.pool import WorkPool
+from facescreen.recognition.catalog import MODELS
+from facescreen.services.files import StoredFiles
+from facescreen.services.intake import Intake
+
+
+class ClearingService:
+    """Clears faces of results of being a person, and takes that back.
+
+    Both methods raise :class:`facescreen.errors.ResultNotFoundError`, :class:`facescreen.errors.FaceNotFoundError` and
+    :class:`facescreen.errors.MatchNotFoundError` where there is no such result, face or match.
+
+    Args:
+        backend: ``None`` where an outside service keeps the faces and there are no embeddings.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        backend: EmbeddingBackend | None,
+        stored: StoredFiles,
+        intake: Intake,
+        pool: WorkPool,
+    ) -> None:
+        self._database = database
+        self._backend = backend
+        self._stored = stored
+        self._intake = intake
+        self._pool = pool
+
+    async def clear(self, screening_id: int, face_index: int, *, entry_id: int, note: str) -> Screening:
+        """The result once the face's matches of the entry do not count; later screenings of such faces follow.
+
+        Doing it again replaces the note, and lets a clearance that expired hold again.
+
+        Raises:
+            OptionNotAvailableError: the result is of an outside service, or nothing here makes embeddings.
+            PictureGoneError: the result's picture cannot be read.
+            EntryChangedError: the entry's photos changed meanwhile, so that it may be another person now.
+            NotReadyError: the weights or packages of the result's model are missing.
+            OverloadedError: too much is waiting; nothing was begun.
+        """
+        async with self._database.read() as connection:
+            screening = await _present(connection, screening_id)
+            face = _face(screening, face_index)
+            _matches(face, entry_id)
+            photos = await _photos(connection, entry_id)
+        space, vector = await self._embed(screening, face.face)
+        async with self._database.write() as connection:
+            _matches(_face(await _present(connection, screening_id), face_index), entry_id)
+            if await _photos(connection, entry_id) != photos:
+                raise EntryChangedError("the photos of this entry changed meanwhile; look at them again")
+            cleared = NewClearance(entry_id, screening_id, face_index, note=note, space=space, vector=vector)
+            await clearances.insert_clearance(connection, cleared)
+            return await _present(connection, screening_id)
+
+    async def undo(self, screening_id: int, face_index: int, *, entry_id: int) -> Screening:
+        """The result once the face's matches of the entry count again, as they do wherever the clearance was applied.
+
+        Raises:
+            ClearanceNotFoundError: the face was not cleared of being this person.
+        """
+        async with self._database.write() as connection:
+            matches = _matches(_face(await _present(connection, screening_id), face_index), entry_id)
+            carried = {match.clearance.id for match in matches if match.clearance is not None}
+            if not carried:
+                raise ClearanceNotFoundError(f"face {face_index} was not cleared of being entry {entry_id}")
+            for clearance_id in carried:
+                await clearances.undo(connection, clearance_id)
+            screening = await _present(connection, screening_id)
+        await self._database.truncate_wal()
+        return screening
+
+    async def _embed(self, screening: Screening, face: Face) -> tuple[str, Vector]:
+        """The face's raw embedding (dimension,) by the result's model, and its space."""
+        model = _model_of(screening)
+        if self._backend is None or model is None:
+            raise OptionNotAvailableError("faces that an outside service compared have no embedding to clear them by")
+        gone = PictureGoneError(f"the picture of result {screening.id} is gone or damaged")
+        if screening.copy is None:
+            raise gone
+        with self._pool.admit(1):
+            try:
+                data = await self._stored.read(FileName(StoreName.PROCESSED, screening.copy))
+                pixels = await self._intake.decode(data)
+            except (OSError, InputError):
+                raise gone from None
+            probe = await self._backend.prepare(pixels, (face,), model)
+            vectors = await self._backend.embed([probe], model)
+        return self._backend.space(model), vectors[0]
+
+
+async def _present(connection: AsyncConnection, screening_id: int) -> Screening:
+    screening = await screenings.get_screening(connection, screening_id)
+    if screening is None:
+        raise ResultNotFoundError(f"there is no stored result {screening_id}")
+    return screening
+
+
+def _face(screening: Screening, face_index: int) -> ScreenedFace:
+    if face_index >= len(screening.faces):
+        raise FaceNotFoundError(f"result {screening.id} has no face {face_index}")
+    return screening.faces[face_index]
+
+
+def _matches(face: ScreenedFace, entry_id: int) -> list[Match]:
+    """The face's matches of the entry, at least one."""
+    found = [match for match in face.matches if match.entry_id == entry_id]
+    if not found:
+        raise MatchNotFoundError(f"this face has no match of entry {entry_id}")
+    return found
+
+
+async def _photos(connection: AsyncConnection, entry_id: int) -> set[int]:
+    """Ids of the entry's reference images."""
+    entry = await blacklist.get_entry(connection, entry_id)
+    return {image.id for image in entry.images} if entry is not None else set()
+
+
+def _model_of(screening: Screening) -> ModelName | None:
+    """What made the embeddings that the result rests on, ``None`` for an outside service."""
+    return next((model for model in MODELS if model == screening.model_name), None)
