@@ -10,7 +10,7 @@ from facescreen.domain.blacklist import Status
 from facescreen.domain.screening import Verdict
 from facescreen.factory import Services
 from facescreen.images.sources import SourceImage
-from facescreen.services.matching import ScreeningOptions
+from facescreen.services.thresholds import ScreeningOptions
 from tests.api.test_blacklist import enroll
 from tests.painted import BLUE, GREEN, RED, photo
 

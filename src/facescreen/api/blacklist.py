@@ -8,11 +8,23 @@ from pydantic import WithJsonSchema
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
 from facescreen.api.problems import AWS_ERRORS, responses
-from facescreen.api.schemas import BlacklistRecord, CollectionName, ImagesAdded, Name, Reason, SyncResult, UpdateRequest
+from facescreen.api.schemas import (
+    BlacklistRecord,
+    CollectionName,
+    EnrolledRecord,
+    ImagesAdded,
+    ListReportRecord,
+    Name,
+    QualityOverride,
+    Reason,
+    SyncResult,
+    UpdateRequest,
+)
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.errors import (
     BodyTooLargeError,
     CollectionNotFoundError,
+    DuplicateEntryError,
     EnrollmentRejectedError,
     EntryNotFoundError,
     EntryPendingError,
@@ -20,10 +32,12 @@ from facescreen.errors import (
     OverloadedError,
     ReferenceImageNotFoundError,
     StorageFullError,
+    ThresholdRequiredError,
     TooManyImagesError,
 )
-from facescreen.services.blacklist import Photo
+from facescreen.services.blacklist import EnrollmentOptions, Photo
 from facescreen.services.enrollment import FaceSelection
+from facescreen.services.list_report import MAX_FINDINGS
 
 router = APIRouter(prefix="/blacklist", tags=["blacklist"])
 
@@ -35,8 +49,14 @@ Photos = Annotated[list[Upload], File(description="One or more photos of this pe
 Selection = Annotated[
     FaceSelection, Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one.")
 ]
-
-
+Override = Annotated[
+    QualityOverride | None,
+    Form(
+        description="Why photos are to be taken that miss the quality limits. Recorded with each photo that needs it.",
+        examples=["only photo that exists"],
+    ),
+]
+RejectDuplicates = Annotated[bool, Form(description="Refuse photos that look like another entry.")]
 Within = Annotated[
     CollectionName, Query(alias="collection", description="The collection that the entry is in, or goes into.")
 ]
@@ -49,6 +69,8 @@ Within = Annotated[
     responses=responses(
         CollectionNotFoundError,
         EnrollmentRejectedError,
+        DuplicateEntryError,
+        ThresholdRequiredError,
         TooManyImagesError,
         BodyTooLargeError,
         OverloadedError,
@@ -64,17 +86,22 @@ async def create_entry(
     services: ServicesDep,
     reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
     face_selection: Selection = FaceSelection.SINGLE,
+    quality_override: Override = None,
+    *,
+    reject_duplicates: RejectDuplicates = False,
     collection: Within = DEFAULT_COLLECTION,
-) -> BlacklistRecord:
-    """All photos are taken or none: a photo without exactly one usable face is named in the error, with the cause."""
-    entry = await services.blacklist.create(
-        collection, name, reason, photos=await _read(images), selection=face_selection
-    )
-    location = request.url_for("get_entry", id=str(entry.id))
+) -> EnrolledRecord:
+    """All photos are taken or none: one that shows no single face well enough is named in the error, with the cause.
+
+    A photo that looks like another entry, and photos that do not look like one person, are taken with a warning.
+    """
+    options = EnrollmentOptions(face_selection, quality_override, reject_duplicates)
+    enrolled = await services.blacklist.create(collection, name, reason, photos=await _read(images), options=options)
+    location = request.url_for("get_entry", id=str(enrolled.entry.id))
     if collection != DEFAULT_COLLECTION:
         location = location.include_query_params(collection=collection)
     response.headers["Location"] = str(location.replace(scheme="", netloc=""))
-    return BlacklistRecord.of(entry)
+    return EnrolledRecord.of_enrollment(enrolled)
 
 
 @router.get("/", summary="List entries", responses=responses(CollectionNotFoundError))
@@ -100,6 +127,23 @@ async def list_entries(
 async def sync_folder(services: ServicesDep) -> SyncResult:
     """Enrolls photos that were dropped into `blacklist_db/<person>/`, withdraws those that were removed from there."""
     return SyncResult.of(await services.sync.sync())
+
+
+@router.get(
+    "/report",
+    summary="Check the list",
+    responses=responses(CollectionNotFoundError, ThresholdRequiredError),
+)
+async def report_on_list(
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_FINDINGS, description="Findings of each kind.")] = 100,
+    collection: Within = DEFAULT_COLLECTION,
+) -> ListReportRecord:
+    """People who are on the list twice, photos of somebody else, look-alikes, weak photos, and expected false alerts.
+
+    A list of a hundred thousand photos takes seconds; as long as it does not change, the answer is remembered.
+    """
+    return ListReportRecord.of(await services.report.report(collection, limit=limit))
 
 
 @router.get("/{id}/", summary="Get an entry", responses=responses(CollectionNotFoundError, EntryNotFoundError))
@@ -149,6 +193,8 @@ async def delete_entry(
         EntryNotFoundError,
         EntryPendingError,
         EnrollmentRejectedError,
+        DuplicateEntryError,
+        ThresholdRequiredError,
         TooManyImagesError,
         BodyTooLargeError,
         OverloadedError,
@@ -161,11 +207,15 @@ async def add_images(
     images: Photos,
     services: ServicesDep,
     face_selection: Selection = FaceSelection.SINGLE,
+    quality_override: Override = None,
+    *,
+    reject_duplicates: RejectDuplicates = False,
     collection: Within = DEFAULT_COLLECTION,
 ) -> ImagesAdded:
-    """All photos are taken or none, as with a new entry."""
-    entry = await services.blacklist.add_images(collection, id, await _read(images), selection=face_selection)
-    return ImagesAdded(images_added=len(images), record=BlacklistRecord.of(entry))
+    """All photos are taken or none, with the same errors and warnings as for a new entry."""
+    options = EnrollmentOptions(face_selection, quality_override, reject_duplicates)
+    enrolled = await services.blacklist.add_images(collection, id, await _read(images), options=options)
+    return ImagesAdded.of(len(images), enrolled)
 
 
 @router.get(

@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,8 +11,10 @@ import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     RowMapping,
     Select,
+    Tuple,
     and_,
     delete,
     exists,
@@ -26,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.db import faces
+from facescreen.db import clearances, faces
 from facescreen.db.schema import (
     changes,
     collections,
@@ -39,6 +41,7 @@ from facescreen.db.schema import (
 )
 from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
+from facescreen.domain.quality import FaceQuality
 
 _VECTOR = np.dtype("<f4")
 _CHUNK = 500
@@ -69,7 +72,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A reference image that is about to be stored; names and ids as in ``domain.blacklist.ReferenceImage``.
+    """A reference image that is about to be stored; names, ids and quality as in ``domain.blacklist.ReferenceImage``.
 
     Attributes:
         embedded: ``None`` where an outside service keeps the face.
@@ -82,6 +85,8 @@ class NewImage:
     height: int
     face: Face
     detector: str
+    quality: FaceQuality
+    quality_override: str | None
     embedded: Embedded | None
     image_id: str
     external_image_id: str | None = None
@@ -135,6 +140,8 @@ async def insert_images(
             "width": image.width,
             "height": image.height,
             "detector": image.detector,
+            "quality": asdict(image.quality),
+            "quality_override": image.quality_override,
             "created_at": now,
             **faces.to_columns(image.face),
         }
@@ -143,6 +150,7 @@ async def insert_images(
         ids.append(image_id)
         if image.embedded is not None:
             await insert_embedding(connection, image_id, image.embedded)
+    await clearances.expire_for_entry(connection, entry_id)
     await _touch(connection, entry_id)
     return ids
 
@@ -170,6 +178,12 @@ async def insert_embedding(connection: AsyncConnection, reference_image_id: int,
         await _append(connection, ChangeKind.EMBEDDED, row.entry_id, reference_image_id=reference_image_id)
 
 
+async def set_quality(connection: AsyncConnection, reference_image_id: int, quality: FaceQuality) -> None:
+    """Keep what was measured of a photo that was stored before it could be."""
+    of_image = reference_images.c.id == reference_image_id
+    await connection.execute(update(reference_images).where(of_image).values(quality=asdict(quality)))
+
+
 async def activate(connection: AsyncConnection, entry_id: int, face_ids: dict[int, str]) -> None:
     """An entry and these of its reference images are known to the outside service now, the faces by these ids."""
     for image_id, face_id in face_ids.items():
@@ -180,6 +194,7 @@ async def activate(connection: AsyncConnection, entry_id: int, face_ids: dict[in
         )
         await _append(connection, ChangeKind.EMBEDDED, entry_id, reference_image_id=image_id)
     await connection.execute(update(entries).where(entries.c.id == entry_id).values(status=Status.ACTIVE))
+    await clearances.expire_for_entry(connection, entry_id)
 
 
 async def begin_withdrawal(
@@ -193,6 +208,8 @@ async def begin_withdrawal(
             .values(status=Status.WITHDRAWING)
         )
         await _append(connection, ChangeKind.WITHDRAWN, entry_id, reference_image_id=image_id)
+    if image_ids:
+        await clearances.expire_for_entry(connection, entry_id)
     if whole:
         await connection.execute(update(entries).where(entries.c.id == entry_id).values(status=Status.WITHDRAWING))
 
@@ -213,16 +230,22 @@ async def set_user_id(connection: AsyncConnection, entry_id: int, user_id: str |
 async def move_images(connection: AsyncConnection, image_ids: Sequence[int], entry_id: int) -> None:
     """Make these reference images another entry's of the same collection; stored matches of them follow.
 
-    A face in a result that has one match per person keeps the nearest of those that are the same person's now.
+    A face in a result that has one match per person keeps the best of those that are the same person's now. Matches
+    that were cleared count again: nobody said anything about the other entry.
     """
+    changed = {entry_id}
     for image_id in image_ids:
         moved = reference_images.c.id == image_id
+        owner = (await connection.execute(select(reference_images.c.entry_id).where(moved))).scalar_one()
+        changed.add(owner)
         # By the entry that they are of, which is indexed; the image is not.
-        owner = select(reference_images.c.entry_id).where(moved).scalar_subquery()
         theirs = and_(matches.c.entry_id == owner, matches.c.reference_image_id == image_id)
+        await clearances.lift(connection, theirs)
         await connection.execute(update(matches).where(theirs).values(entry_id=entry_id))
         await connection.execute(update(reference_images).where(moved).values(entry_id=entry_id))
     await _keep_nearest(connection, entry_id)
+    for each in changed:
+        await clearances.expire_for_entry(connection, each)
     await _touch(connection, entry_id)
     await _append(connection, ChangeKind.EDITED, entry_id)
 
@@ -234,6 +257,8 @@ async def delete_images(connection: AsyncConnection, entry_id: int, image_ids: S
             delete(reference_images).where(reference_images.c.entry_id == entry_id, reference_images.c.id == image_id)
         )
         await _append(connection, ChangeKind.WITHDRAWN, entry_id, reference_image_id=image_id)
+    if image_ids:
+        await clearances.expire_for_entry(connection, entry_id)
     await _touch(connection, entry_id)
 
 
@@ -297,6 +322,18 @@ async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> di
         rows = await connection.execute(select(reference_images.c.id, reference_images.c.entry_id).where(chunk))
         owners.update((row.id, row.entry_id) for row in rows)
     return owners
+
+
+async def reference_counts(connection: AsyncConnection, entry_ids: Iterable[int]) -> dict[int, int]:
+    """How many active reference images these entries have; those without any are left out."""
+    counts: dict[int, int] = {}
+    wanted = sorted(set(entry_ids))
+    owner, status = reference_images.c.entry_id, reference_images.c.status
+    for start in range(0, len(wanted), _CHUNK):
+        active = (owner.in_(wanted[start : start + _CHUNK]), status == Status.ACTIVE)
+        rows = await connection.execute(select(owner, func.count()).where(*active).group_by(owner))
+        counts.update((row[0], row[1]) for row in rows)
+    return counts
 
 
 async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, tuple[Entry, ReferenceImage]]:
@@ -396,16 +433,14 @@ async def vectors(
     return [row.reference_image_id for row in rows], found.astype(np.float32)
 
 
-async def count_missing(connection: AsyncConnection, collection_id: int, space: str) -> int:
-    """How many active reference images of the collection have no embedding in the space."""
+async def count_embedded(connection: AsyncConnection, collection_id: int, space: str) -> tuple[int, int]:
+    """How many active reference images of the collection have an embedding in the space, and how many have none."""
     images = select(func.count()).where(
         reference_images.c.collection_id == collection_id, reference_images.c.status == Status.ACTIVE
     )
     embedded = select(func.count()).where(embeddings.c.collection_id == collection_id, embeddings.c.space == space)
-    missing: int = (
-        await connection.execute(select(images.scalar_subquery() - embedded.scalar_subquery()))
-    ).scalar_one()
-    return missing
+    row = (await connection.execute(select(images.scalar_subquery(), embedded.scalar_subquery()))).one()
+    return row[1], row[0] - row[1]
 
 
 async def images_without_embedding(
@@ -452,13 +487,17 @@ async def _owned(
 
 
 async def _keep_nearest(connection: AsyncConnection, entry_id: int) -> None:
-    """Of an entry's matches with one face, remove all but the nearest, unless all references were asked for."""
+    """Of an entry's matches with one face, remove all but that of least score, unless all references were asked for.
+
+    Whoever was cleared comes after those that count: an alert is never lost by this.
+    """
+
+    def rank(of: FromClause) -> Tuple:
+        return tuple_(of.c.clearance_id.is_not(None), of.c.score, of.c.distance, of.c.reference_image_id)
+
     nearer = matches.alias()
     is_nearer = exists().where(
-        nearer.c.face_id == matches.c.face_id,
-        nearer.c.entry_id == entry_id,
-        tuple_(nearer.c.distance, nearer.c.reference_image_id)
-        < tuple_(matches.c.distance, matches.c.reference_image_id),
+        nearer.c.face_id == matches.c.face_id, nearer.c.entry_id == entry_id, rank(nearer) < rank(matches)
     )
     asked_for_one = exists().where(
         screened_faces.c.id == matches.c.face_id,
@@ -513,4 +552,6 @@ def _image(row: RowMapping) -> ReferenceImage:
         face=faces.from_row(row),
         detector=row["detector"],
         created_at=row["created_at"],
+        quality=FaceQuality(**row["quality"]) if row["quality"] else None,
+        quality_override=row["quality_override"],
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from facescreen.domain.faces import Face
+from facescreen.domain.quality import FaceQuality
 
 COLLECTION_NAME = re.compile(r"^[a-zA-Z0-9_.\-]{1,255}$")
 """What a collection may be called: ``CollectionId`` of the Rekognition service model."""
@@ -50,6 +51,8 @@ class ReferenceImage:
         external_image_id: the caller's own name for the photo, if one was given.
         sha256: of the stored photo's bytes, in hex.
         width, height: of the upright photo, in pixels.
+        quality: of the picture of the face, ``None`` for photos from before it was measured.
+        quality_override: why the photo was taken though it misses :data:`facescreen.domain.quality.ENROLLMENT_LIMITS`.
     """
 
     id: int
@@ -66,6 +69,8 @@ class ReferenceImage:
     face: Face
     detector: str
     created_at: datetime
+    quality: FaceQuality | None = None
+    quality_override: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

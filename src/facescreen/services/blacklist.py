@@ -4,7 +4,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from facescreen.db import blacklist
@@ -27,6 +27,7 @@ from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
 from facescreen.services.register import Addition, NewPhoto, Register, present_entry
+from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
 
 NAME_LENGTH = 200
 """Characters that the name of an entry has at most."""
@@ -37,6 +38,27 @@ class Photo(NamedTuple):
 
     name: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentOptions:
+    """What one request chooses.
+
+    Attributes:
+        quality_override: why photos are to be taken that miss the limits for reference photos.
+        reject_duplicates: take nothing that looks like another entry.
+    """
+
+    selection: FaceSelection = FaceSelection.SINGLE
+    quality_override: str | None = None
+    reject_duplicates: bool = False
+
+
+class Enrollment(NamedTuple):
+    """The entry with its new photos, and what somebody should look at."""
+
+    entry: Entry
+    warnings: Sequence[EnrollmentWarning]
 
 
 class BlacklistService:
@@ -54,6 +76,7 @@ class BlacklistService:
         stored: StoredFiles,
         register: Register,
         enroller: Enroller,
+        resemblance: Resemblance,
         pool: WorkPool,
         max_images: int,
     ) -> None:
@@ -62,36 +85,42 @@ class BlacklistService:
         self._stored = stored
         self._register = register
         self._enroller = enroller
+        self._resemblance = resemblance
         self._pool = pool
         self._max_images = max_images
 
     async def create(
-        self, collection: str, name: str, reason: str, *, photos: Sequence[Photo], selection: FaceSelection
-    ) -> Entry:
+        self, collection: str, name: str, reason: str, *, photos: Sequence[Photo], options: EnrollmentOptions
+    ) -> Enrollment:
         """A new entry, recognized by these photos.
 
         Raises:
-            EnrollmentRejectedError: at least one photo has no usable face (or several); nothing was stored.
+            EnrollmentRejectedError: at least one photo is not usable or not good enough; nothing was stored.
+            DuplicateEntryError: it looks like another entry, and the request rejects that; nothing was stored.
         """
         into = await self._collections.get(collection)
-        usable = await self._usable(photos, selection)
+        usable = await self._usable(photos, options)
+        warnings = await self._warnings(into, photos, usable, options=options)
         entry = NewEntry(name, reason, new_folder(name), new_user_id())
-        return await self._add(into, entry, photos, usable=usable)
+        return Enrollment(await self._add(into, entry, photos, usable=usable), warnings)
 
     async def add_images(
-        self, collection: str, entry_id: int, photos: Sequence[Photo], *, selection: FaceSelection
-    ) -> Entry:
+        self, collection: str, entry_id: int, photos: Sequence[Photo], *, options: EnrollmentOptions
+    ) -> Enrollment:
         """The entry with more photos.
 
         Raises:
             EntryNotFoundError: there is no such entry.
-            EnrollmentRejectedError: at least one photo is not usable or is stored already; nothing was stored.
+            EnrollmentRejectedError: at least one photo is not usable, not good enough or stored already; nothing was
+                stored.
+            DuplicateEntryError: one looks like another entry, and the request rejects that; nothing was stored.
         """
         into = await self._collections.get(collection)
         entry = await self.get(collection, entry_id)
-        usable = await self._usable(photos, selection)
+        usable = await self._usable(photos, options)
+        warnings = await self._warnings(into, photos, usable, options=options, entry=entry)
         try:
-            return await self._add(into, entry, photos, usable=usable)
+            return Enrollment(await self._add(into, entry, photos, usable=usable), warnings)
         except DuplicateImageError as error:
             known = {image.sha256 for image in (await self.get(collection, entry_id)).images}
             rejected = [
@@ -160,7 +189,22 @@ class BlacklistService:
             raise EnrollmentRejectedError([RejectedFile(name, error.code, str(error))]) from None
         return added
 
-    async def _usable(self, photos: Sequence[Photo], selection: FaceSelection) -> list[NewPhoto]:
+    async def _warnings(
+        self,
+        into: Collection,
+        photos: Sequence[Photo],
+        usable: Sequence[NewPhoto],
+        *,
+        options: EnrollmentOptions,
+        entry: Entry | None = None,
+    ) -> list[EnrollmentWarning]:
+        named = [
+            NamedPhoto(PhotoName(photo.name, is_stored=False), new.enrolled)
+            for photo, new in zip(photos, usable, strict=True)
+        ]
+        return await self._resemblance.warnings(into, named, entry=entry, reject_duplicates=options.reject_duplicates)
+
+    async def _usable(self, photos: Sequence[Photo], options: EnrollmentOptions) -> list[NewPhoto]:
         rejected: list[RejectedFile] = []
         usable: list[NewPhoto] = []
         seen: set[str] = set()
@@ -169,7 +213,10 @@ class BlacklistService:
         with self._pool.admit(len(photos)):
             for photo in photos:
                 try:
-                    new = await self._register.photo(await self._enroller.enroll(photo.data, selection))
+                    enrolled = await self._enroller.enroll(
+                        photo.data, options.selection, quality_override=options.quality_override
+                    )
+                    new = await self._register.photo(enrolled)
                     if new.sha256 in seen:
                         raise DuplicateImageError("this entry has the same photo already")
                 except InputError as error:

@@ -7,11 +7,17 @@ from facescreen.backends.base import Backend, EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
 from facescreen.db.blacklist import Embedded
 from facescreen.domain.faces import Face, Pixels
-from facescreen.errors import NoFaceError, SeveralFacesError
+from facescreen.domain.quality import ENROLLMENT_LIMITS, FaceQuality
+from facescreen.errors import NoFaceError, PhotoQualityError, SeveralFacesError
+from facescreen.pool import WorkPool
 from facescreen.services.intake import Intake
+from facescreen.services.quality import assess
 
 _MINIMUM_SIDE = 32
-"""Pixels of a face's shorter side below which a reference photo shows too little to recognize somebody by."""
+"""Pixels of a face's shorter side below which it counts as background: nobody's, and none of several.
+
+What the person's own face needs is more, and says :data:`facescreen.domain.quality.ENROLLMENT_LIMITS`.
+"""
 
 
 class FaceSelection(StrEnum):
@@ -25,15 +31,22 @@ class FaceSelection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A decoded reference photo, the face in it, and its embedding unless an outside service keeps the face."""
+    """A decoded reference photo, the face in it, and its embedding unless an outside service keeps the face.
+
+    Attributes:
+        quality_override: why the photo was taken though the picture of the face is not good enough; ``None`` where it
+            is, or where nobody asked.
+    """
 
     pixels: Pixels
     face: Face
-    embedded: Embedded | None
+    quality: FaceQuality
+    embedded: Embedded | None = None
+    quality_override: str | None = None
 
 
 class Enroller:
-    """Finds, chooses and embeds the faces of reference photos with one detector and model.
+    """Finds, chooses, assesses and embeds the faces of reference photos with one detector and model.
 
     Args:
         embeddings: makes them; ``None`` where an outside service keeps the faces.
@@ -45,24 +58,40 @@ class Enroller:
         backend: Backend,
         embeddings: EmbeddingBackend | None,
         intake: Intake,
+        pool: WorkPool,
         detector: DetectorName,
         model: ModelName,
     ) -> None:
         self._backend = backend
         self._embeddings = embeddings
         self._intake = intake
+        self._pool = pool
         self._detector = detector
         self._model = model
 
-    async def enroll(self, data: bytes, selection: FaceSelection) -> Enrolled:
+    async def enroll(self, data: bytes, selection: FaceSelection, *, quality_override: str | None = None) -> Enrolled:
         """The photo's face and embedding.
 
+        Args:
+            quality_override: why the photo is to be taken even if the picture of the face is not good enough.
+
         Raises:
+            PhotoQualityError: it is not good enough, and nobody said why it is to be taken.
             InputError: the photo cannot be decoded, or has no usable face, or several and one was asked for.
         """
         detected = await self._intake.detect(data, self._detector)
         face = select_face(detected.faces, selection)
-        return Enrolled(detected.image, face, await self._embed(detected.image, face))
+        quality = await self._pool.run(assess, detected.image, face)
+        reasons = ENROLLMENT_LIMITS.reasons(quality)
+        if reasons and quality_override is None:
+            raise PhotoQualityError("; ".join(reason.detail for reason in reasons))
+        return Enrolled(
+            detected.image,
+            face,
+            quality,
+            await self._embed(detected.image, face),
+            quality_override if reasons else None,
+        )
 
     async def _embed(self, image: Pixels, face: Face) -> Embedded | None:
         if self._embeddings is None:

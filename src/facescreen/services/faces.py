@@ -17,6 +17,7 @@ from facescreen.db.members import KnownFace
 from facescreen.domain.blacklist import Collection
 from facescreen.domain.distances import Metric, distances
 from facescreen.domain.faces import Box, Face, Pixels, Vectors
+from facescreen.domain.quality import FaceQuality
 from facescreen.errors import FaceUnusableError, InputError, NoFaceError, NotFoundError, UnsupportedFormatError
 from facescreen.images.decode import format_of
 from facescreen.pool import WorkPool
@@ -26,7 +27,7 @@ from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enrolled
 from facescreen.services.intake import Intake
 from facescreen.services.people import present_person
-from facescreen.services.quality import BARS, Quality, QualityFault, QualityFilter, measure
+from facescreen.services.quality import BARS, QualityFault, QualityFilter, assess
 from facescreen.services.register import Addition, Register, photo_name
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
@@ -48,7 +49,7 @@ class SeenFace:
     """A face in an image of this size, and how good the picture of it is."""
 
     face: Face
-    quality: Quality
+    quality: FaceQuality
     width: int
     height: int
 
@@ -323,7 +324,7 @@ class FaceService:
             raise InputError(f"the image must be at least {MIN_SIDE} pixels wide and high")
         faces = await self._backend.detect(image, self._detector)
         largest = sorted(faces, key=lambda face: -face.box.area)[:MAX_FACES]
-        qualities = await self._pool.run(lambda: [measure(image, face.box) for face in largest])
+        qualities = await self._pool.run(lambda: [assess(image, face) for face in largest])
         return image, [SeenFace(face, quality, width, height) for face, quality in zip(largest, qualities, strict=True)]
 
     async def _embed(self, image: Pixels, seen: Sequence[SeenFace]) -> Vectors:
@@ -334,7 +335,7 @@ class FaceService:
         self, within: Collection, image: Pixels, chosen: Sequence[SeenFace], *, external_image_id: str | None
     ) -> list[KnownFace]:
         """The faces in the collection, in order."""
-        photo = await self._register.photo(Enrolled(image, chosen[0].face, None))
+        photo = await self._register.photo(Enrolled(image, chosen[0].face, chosen[0].quality))
         known = await self._known(within, photo.sha256, external_image_id)
         new = [each for each in chosen if each.face.box not in known]
         if not new:
@@ -349,7 +350,9 @@ class FaceService:
         )
         space = self._backend.space(self._model)
         additions = [
-            Addition(entry, [replace(photo, enrolled=Enrolled(image, each.face, Embedded(space, vector)))])
+            Addition(
+                entry, [replace(photo, enrolled=Enrolled(image, each.face, each.quality, Embedded(space, vector)))]
+            )
             for entry, each, vector in zip(entries, new, await self._embed(image, new), strict=True)
         ]
         added = [KnownFace(entry.images[0], None) for entry in await self._register.add(within, additions)]
@@ -446,7 +449,7 @@ def _sorted_out(seen: Iterable[SeenFace], quality: QualityFilter) -> tuple[list[
     """The faces that are good enough, and the others."""
     usable, unused = [], []
     for each in seen:
-        if faults := BARS[quality].faults(each.face, each.quality):
+        if faults := BARS[quality].faults(each.quality):
             unused.append(UnusedFace(each, faults))
         else:
             usable.append(each)

@@ -169,6 +169,7 @@ class PeopleService:
         parameters = [user_id, [*face_ids], alike]
         answer = await self._once(collection, "AssociateFaces", parameters, token=token, work=associate)
         await self._remove_empty(answer["left"])
+        await self._database.truncate_wal()  # of clearances, which moved photos end
         return _reassignment(answer)
 
     async def disassociate(
@@ -191,10 +192,11 @@ class PeopleService:
             has_faces = len(person.images) > len(theirs)
             return asdict(Reassignment(list(theirs), [*_refused(face_ids, known, user_id)], has_faces))
 
-        parameters = [user_id, [*face_ids]]
-        return _reassignment(
-            await self._once(collection, "DisassociateFaces", parameters, token=token, work=disassociate)
+        answer = await self._once(
+            collection, "DisassociateFaces", [user_id, [*face_ids]], token=token, work=disassociate
         )
+        await self._database.truncate_wal()
+        return _reassignment(answer)
 
     async def forget_expired(self) -> None:
         """Forget what was answered to requests that nobody repeats any more."""

@@ -213,6 +213,8 @@ class Register:
         async with self._stored.writing(contents), self._database.write() as connection:
             placed = await self._place_all(connection, collection, new)
             await files.settle(connection, contents)
+        if not all(item.is_new for item in placed):
+            await self._database.truncate_wal()  # of clearances, which a new photo ends
         return [item.entry for item in placed]
 
     async def _add_outside(
@@ -351,6 +353,8 @@ class Register:
             height=height,
             face=photo.enrolled.face,
             detector=self._detector,
+            quality=photo.enrolled.quality,
+            quality_override=photo.enrolled.quality_override,
             embedded=photo.enrolled.embedded,
             image_id=photo.image_id or str(uuid.uuid4()),
             external_image_id=photo.external_image_id,

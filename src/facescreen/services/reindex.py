@@ -1,4 +1,4 @@
-"""Embeddings of stored reference photos for a model that the list has none of yet."""
+"""Embeddings of stored reference photos for a model that the list has none of yet, and measures that they lack."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from facescreen.domain.blacklist import ReferenceImage
 from facescreen.errors import EmbeddingsMissingError, InputError
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
+from facescreen.services.quality import assess
 from facescreen.services.replica import ListReplica
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,10 @@ class ReindexService:
                 continue
             probe = await self._backend.prepare(pixels, (image.face,), model)
             vectors = await self._backend.embed([probe], model)
+            quality = await asyncio.to_thread(assess, pixels, image.face)
             async with self._database.write() as connection:
+                if image.quality is None:
+                    await blacklist.set_quality(connection, image.id, quality)
                 await blacklist.insert_embedding(connection, image.id, Embedded(space, vectors[0]))
         progress(len(images), len(images))
         self._unreadable[model] |= {image.id for image in unreadable}

@@ -31,6 +31,7 @@ from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
 from facescreen.services.register import Addition, Register
 from facescreen.services.reindex import Progress
+from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class SyncReport:
     added: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
     skipped: list[RejectedFile] = field(default_factory=list)
+    warnings: list[EnrollmentWarning] = field(default_factory=list)
     unchanged: int = 0
 
 
@@ -62,6 +64,7 @@ class FolderSyncService:
         stored: StoredFiles,
         register: Register,
         enroller: Enroller,
+        resemblance: Resemblance,
         folder: Path,
     ) -> None:
         self._database = database
@@ -69,6 +72,7 @@ class FolderSyncService:
         self._stored = stored
         self._register = register
         self._enroller = enroller
+        self._resemblance = resemblance
         self._folder = folder
         self._store = FolderStore(folder)
         self._lock = asyncio.Lock()
@@ -106,8 +110,9 @@ class FolderSyncService:
         for done, name in enumerate(new):
             progress(done, len(new))
             try:
-                await self._enroll(name)
+                warnings = await self._enroll(name)
                 report.added.append(name)
+                report.warnings += warnings
             except (InputError, EntryPendingError) as error:
                 report.skipped.append(RejectedFile(name, error.code, str(error)))
             except (FileNotFoundError, EntryNotFoundError, CollectionNotFoundError):
@@ -116,7 +121,7 @@ class FolderSyncService:
         report.unchanged = len(stored) - len(gone) - len(changed)
         return report
 
-    async def _enroll(self, name: str) -> None:
+    async def _enroll(self, name: str) -> list[EnrollmentWarning]:
         folder, slash, file = name.partition("/")
         if not slash or "/" in file:
             raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
@@ -128,8 +133,11 @@ class FolderSyncService:
         photo = await self._register.photo(await self._enroller.enroll(data, FaceSelection.SINGLE))
         photo = replace(photo, sha256=sha256, dropped=name)
         into = await self._collections.get(entry.collection if entry else DEFAULT_COLLECTION)
+        named = NamedPhoto(PhotoName(name, is_stored=True), photo.enrolled)
+        warnings = await self._resemblance.warnings(into, [named], entry=entry)
         addition = Addition(entry or NewEntry(folder, "", folder, new_user_id()), [photo])
         await self._register.add(into, [addition])
+        return warnings
 
     async def _withdraw(self, gone: list[WatchedFile], report: SyncReport) -> None:
         for file in gone:
