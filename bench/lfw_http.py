@@ -1,10 +1,10 @@
-"""Identification on Labeled Faces in the Wild through a running service.
+"""Screening of Labeled Faces in the Wild through a running service, as it decides by itself.
 
     python bench/lfw_http.py http://127.0.0.1:8000 ../shared/faces/lfw/images
 
-Enrolls the first photo of everybody who has two or more, screens all other photos, and deletes what it enrolled and
-stored. In an enrolled photo the largest face is taken for the person's, in a screened photo the most prominent one, as
-bench/lfw.py has it; a photo without a face counts as an error.
+Enrolls the first photo of everybody who has two or more, screens all other photos with the thresholds that the service
+chooses, and deletes what it enrolled and stored. In an enrolled photo the largest face is taken for the person's, in a
+screened photo the most prominent one, as ``facescreen evaluate`` has it; a photo without a face is a miss.
 
 LFW is a research dataset of public figures and known to be unbalanced; its figures compare methods and promise nothing.
 """
@@ -13,7 +13,7 @@ import asyncio
 import math
 import sys
 from base64 import b64encode
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,7 @@ import httpx
 AT_ONCE = 4
 SIDE = 250
 """Of every photo of LFW, in pixels."""
-THRESHOLDS = (0.05, 0.055, 0.06, 0.065, 0.07, 0.075, 0.08, 0.085)
-EVERYBODY = 2.0
-"""A cosine threshold that nobody exceeds."""
+COLLECTION = "bench-lfw-http"
 
 
 @dataclass(frozen=True)
@@ -38,25 +36,30 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """Who on the list is nearest to the prominent face of a photo; nobody where it has no face."""
+class Judged:
+    """What was said of the prominent face of a photo, and who is named first; ``no face`` where it has none."""
 
+    verdict: str
     name: str | None
-    distance: float
 
 
 def main(service: str, folder: Path) -> None:
-    """Print rank-1, and for some thresholds how many people on the list and how many strangers match."""
+    """Print the thresholds, and how many faces of people on the list and of strangers got which verdict."""
     listed, mated, strangers = identification(folder)
-    known, unknown = asyncio.run(screen(service, listed=listed, mated=mated, strangers=strangers))
-    right = [near.distance if near.name == photo.person else math.inf for photo, near in zip(mated, known, strict=True)]
+    policy, known, unknown = asyncio.run(screen(service, listed=listed, mated=mated, strangers=strangers))
     print(f"{len(listed)} people on the list, {len(mated)} other photos of them, {len(strangers)} strangers")
-    print(f"rank-1: {sum(map(math.isfinite, right)) / len(right):.2%}")
-    print("threshold (cosine)  found  strangers flagged")
-    for threshold in THRESHOLDS:
-        found = sum(distance <= threshold for distance in right) / len(right)
-        flagged = sum(near.distance <= threshold for near in unknown) / len(unknown)
-        print(f"{threshold:18.3f} {found:6.1%} {flagged:18.1%}")
+    print(f"match threshold {policy['threshold']:.4f}, review threshold {policy['review_threshold']:.4f}")
+    right = Counter(
+        judged.verdict if judged.name in {None, photo.person} else f"{judged.verdict}, somebody else"
+        for photo, judged in zip(mated, known, strict=True)
+    )
+    for title, verdicts in (
+        ("people on the list", right),
+        ("strangers", Counter(judged.verdict for judged in unknown)),
+    ):
+        print(title)
+        for verdict, count in verdicts.most_common():
+            print(f"  {verdict:24} {count:5} {count / verdicts.total():7.1%}")
 
 
 def identification(folder: Path) -> tuple[list[Photo], list[Photo], list[Photo]]:
@@ -73,38 +76,42 @@ def identification(folder: Path) -> tuple[list[Photo], list[Photo], list[Photo]]
 
 async def screen(
     service: str, *, listed: Sequence[Photo], mated: Sequence[Photo], strangers: Sequence[Photo]
-) -> tuple[list[Nearest], list[Nearest]]:
-    """The nearest person on the list for each photo of people on it, and for each stranger."""
+) -> tuple[dict[str, float], list[Judged], list[Judged]]:
+    """A result's thresholds, and what is said of each photo of people on the list and of each stranger."""
     room = asyncio.Semaphore(AT_ONCE)
-    async with httpx.AsyncClient(base_url=f"{service}/api/v1", timeout=60) as client:
+    async with httpx.AsyncClient(base_url=f"{service}/api/v1", timeout=120) as client:
 
-        async def enroll(photo: Photo) -> int:
+        async def enroll(photo: Photo) -> None:
+            data = {"name": photo.person, "face_selection": "largest", "quality_override": "a photo of LFW"}
             async with room:
-                data = {"name": photo.person, "face_selection": "largest"}
-                response = await client.post("/blacklist/", data=data, files={"images": photo.data})
-            return int(response.raise_for_status().json()["id"])
+                answer = await client.post(
+                    "/blacklist/", params={"collection": COLLECTION}, data=data, files={"images": photo.data}
+                )
+            answer.raise_for_status()
 
-        async def nearest(photo: Photo) -> Nearest:
-            body = {
-                "images": [b64encode(photo.data).decode()],
-                "distance_metric": "cosine",
-                "threshold": EVERYBODY,
-            }
+        async def result_of(photo: Photo) -> dict[str, Any]:
+            body = {"collection": COLLECTION, "images": [b64encode(photo.data).decode()]}
             async with room:
-                response = await client.post("/process/process-images", json=body)
-                result = response.raise_for_status().json()[0]
+                answer = await client.post("/process/process-images", json=body)
+                (result,) = answer.raise_for_status().json()
                 await client.delete(f"/processed-images/{result['id']}")
-            if not result["faces"]:
-                return Nearest(None, math.inf)
-            match = max(result["faces"], key=prominence)["blacklist_matches"][0]
-            return Nearest(match["name"], match["distance"])
+            found: dict[str, Any] = result
+            return found
 
-        entries = await asyncio.gather(*map(enroll, listed))
+        async def judged(photo: Photo) -> Judged:
+            faces = (await result_of(photo))["faces"]
+            if not faces:
+                return Judged("no face", None)
+            face = max(faces, key=prominence)
+            return Judged(face["verdict"], next((match["name"] for match in face["blacklist_matches"]), None))
+
+        (await client.post("/collections/", json={"name": COLLECTION})).raise_for_status()
         try:
-            return await asyncio.gather(*map(nearest, mated)), await asyncio.gather(*map(nearest, strangers))
+            await asyncio.gather(*map(enroll, listed))
+            policy = await result_of(listed[0])
+            return policy, await asyncio.gather(*map(judged, mated)), await asyncio.gather(*map(judged, strangers))
         finally:
-            for entry in entries:
-                await client.delete(f"/blacklist/{entry}/")
+            await client.delete(f"/collections/{COLLECTION}/")
 
 
 def prominence(face: dict[str, Any]) -> float:

@@ -122,13 +122,14 @@ async def _screened(
 
     async def enroll(photo: Photo) -> None:
         async with room:
-            data = {"name": photo.person, "face_selection": "largest"}
+            data = {"name": photo.person, "face_selection": "largest", "quality_override": "a photo of LFW"}
             files = {"images": photo.data}
             answer = await client.post("/blacklist/", params={"collection": COLLECTION}, data=data, files=files)
             answer.raise_for_status()
 
     async def screen(photo: Photo) -> list[dict[str, Any]]:
-        body = {"collection": COLLECTION, "images": [b64encode(photo.data).decode()], "threshold": threshold}
+        limits = {"threshold": threshold, "review_threshold": threshold}
+        body = {"collection": COLLECTION, "images": [b64encode(photo.data).decode()], **limits}
         async with room:
             answer = await client.post("/process/process-images", json=body)
             (result,) = answer.raise_for_status().json()

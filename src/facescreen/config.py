@@ -74,8 +74,28 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description=(
             "Largest distance that matches, for `MODEL_NAME` and `DISTANCE_METRIC`, where a request gives none. "
-            "Empty: the model's measured default; with `aws_rekognition` 0.2, Rekognition's similarity 80."
+            "Empty: chosen by `FALSE_ALERT_BUDGET`; with `aws_rekognition` 0.2, Rekognition's similarity 80."
         ),
+    )
+    review_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description=(
+            "Largest distance that is `possible`, in the same way. Empty: chosen by `REVIEW_FALSE_ALERT_BUDGET`; with "
+            "`aws_rekognition` the match threshold, so that nothing is `possible`."
+        ),
+    )
+    false_alert_budget: int = Field(
+        default=100,
+        ge=1,
+        description=(
+            "At most one of so many faces of people who are not on the list gets the verdict `match`. It holds for "
+            "what was measured for the model; `facescreen calibrate` stores a budget of its own."
+        ),
+    )
+    review_false_alert_budget: int = Field(
+        default=10, ge=1, description="The same for `match` and `possible` together."
     )
     detector_max_side: int = Field(
         default=1024,
@@ -179,6 +199,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "match_threshold",
+        "review_threshold",
         "aws_region",
         "aws_s3_bucket_name",
         "aws_endpoint_url",

@@ -93,7 +93,7 @@ class InvalidThresholdError(InputError):
 
 
 class ThresholdRequiredError(InputError):
-    """The model has no measured default threshold for this metric; the caller must give one."""
+    """False alerts of the model were never measured, or too few; the caller must give a threshold."""
 
     code = "threshold_required"
 
@@ -116,8 +116,14 @@ class FaceUnusableError(InputError):
     code = "face_unusable"
 
 
+class PhotoQualityError(InputError):
+    """The picture of the face misses the limits for reference photos."""
+
+    code = "photo_quality"
+
+
 class OptionNotAvailableError(InputError):
-    """The request chooses a detector, model or metric, and the configured backend has none to choose."""
+    """The request needs a choice of detector, model or metric, or embeddings, and the backend has none."""
 
     code = "option_not_available"
 
@@ -163,6 +169,18 @@ class FolderEmptyError(InputError):
     code = "blacklist_folder_empty"
 
 
+class EvaluationDataError(FacescreenError):
+    """The photos, pairs or groups to measure with are not what they must be."""
+
+    code = "evaluation_data"
+
+
+class CalibrationEvidenceError(InputError):
+    """Too few faces or reference photos were there to measure false alerts with."""
+
+    code = "calibration_evidence"
+
+
 class NotFoundError(FacescreenError):
     """Nothing has this id."""
 
@@ -181,6 +199,12 @@ class CollectionNotFoundError(NotFoundError):
     code = "collection_not_found"
 
 
+class CalibrationNotFoundError(NotFoundError):
+    """False alerts were not measured for the collection, or never for the model."""
+
+    code = "calibration_not_found"
+
+
 class ReferenceImageNotFoundError(NotFoundError):
     """The entry has no reference image with this id."""
 
@@ -191,6 +215,24 @@ class ResultNotFoundError(NotFoundError):
     """No stored result has this id, or it has no picture."""
 
     code = "result_not_found"
+
+
+class FaceNotFoundError(NotFoundError):
+    """The result has no face of this number."""
+
+    code = "face_not_found"
+
+
+class MatchNotFoundError(NotFoundError):
+    """The face has no match of this entry."""
+
+    code = "match_not_found"
+
+
+class ClearanceNotFoundError(NotFoundError):
+    """Nobody said that this face is not the entry's person, or it was undone."""
+
+    code = "clearance_not_found"
 
 
 class ConflictError(FacescreenError):
@@ -211,10 +253,36 @@ class DefaultCollectionError(ConflictError):
     code = "default_collection"
 
 
+class DuplicateEntryError(ConflictError):
+    """The list has an entry that looks like the same person; nothing was stored.
+
+    Attributes:
+        files: for each photo the entries that it looks like, in the order of the request.
+    """
+
+    code = "duplicate_entry"
+
+    def __init__(self, files: Sequence[RejectedFile]) -> None:
+        self.files = tuple(files)
+        super().__init__("; ".join(f"{rejected.file}: {rejected.detail}" for rejected in files))
+
+
 class EntryPendingError(ConflictError):
     """The entry is being enrolled or withdrawn at this moment."""
 
     code = "entry_pending"
+
+
+class EntryChangedError(ConflictError):
+    """The entry's photos changed while it was worked with; look at them again."""
+
+    code = "entry_changed"
+
+
+class PictureGoneError(ConflictError):
+    """The result has no readable picture any more."""
+
+    code = "picture_gone"
 
 
 class NotReadyError(FacescreenError):

@@ -14,6 +14,7 @@ from facescreen.backends.rekognition import RekognitionBackend
 from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.db.files import StoreName
+from facescreen.domain.false_alerts import AlertBudget
 from facescreen.errors import (
     AwsError,
     EmbeddingsMissingError,
@@ -33,28 +34,31 @@ from facescreen.recognition.catalog import has_similarity
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.audit import AuditService
 from facescreen.services.blacklist import BlacklistService
+from facescreen.services.calibration import CalibrationService, ProbeReader
+from facescreen.services.clearing import ClearingService
 from facescreen.services.collections import CollectionService
 from facescreen.services.detection import DetectionService
 from facescreen.services.enrollment import Enroller
+from facescreen.services.evaluation import EvaluationService
 from facescreen.services.faces import FaceService
 from facescreen.services.files import StoredFiles
 from facescreen.services.health import HealthService
 from facescreen.services.intake import Intake
-from facescreen.services.matching import (
-    EmbeddingMatcher,
-    GalleryMatcher,
-    Matcher,
-    ScreeningDefaults,
-    ScreeningOptions,
-)
+from facescreen.services.list_report import ListReportService
+from facescreen.services.matching import EmbeddingMatcher, GalleryMatcher, Matcher
 from facescreen.services.people import PeopleService
 from facescreen.services.register import Register
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
+from facescreen.services.resemblance import Resemblance
 from facescreen.services.screening import ScreeningService
 from facescreen.services.sync import FolderSyncService
+from facescreen.services.thresholds import ScreeningDefaults, ScreeningOptions
 
 logger = logging.getLogger(__name__)
+
+_THREADS = max(2, os.cpu_count() or 1)
+"""For pixel and model work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Services:
 
     Attributes:
         reindex: ``None`` where an outside service keeps the faces and there are no embeddings.
-        facade: ``None`` for the same reason.
+        calibration, facade: ``None`` for the same reason.
     """
 
     settings: Settings
@@ -81,10 +85,13 @@ class Services:
     collections: CollectionService
     detection: DetectionService
     screening: ScreeningService
+    clearing: ClearingService
     blacklist: BlacklistService
+    report: ListReportService
     register: Register
     sync: FolderSyncService
     reindex: ReindexService | None
+    calibration: CalibrationService | None
     facade: Facade | None
     audit: AuditService
     health: HealthService
@@ -103,6 +110,44 @@ class _Recognition:
 
 
 @asynccontextmanager
+async def open_evaluation(
+    settings: Settings, backend: EmbeddingBackend | None = None
+) -> AsyncIterator[EvaluationService]:
+    """What measures recognition on this machine; it needs no database, and no model is loaded yet.
+
+    Args:
+        backend: instead of the local one.
+    """
+    async with _open_embeddings(settings, backend) as (opened, intake):
+        yield EvaluationService(
+            backend=opened, intake=intake, detector_max_side=settings.detector_max_side, at_once=_THREADS
+        )
+
+
+@asynccontextmanager
+async def open_probe_reader(settings: Settings, backend: EmbeddingBackend | None = None) -> AsyncIterator[ProbeReader]:
+    """What reads photos of people who are on no list; it needs no database, and no model is loaded yet.
+
+    Args:
+        backend: instead of the local one.
+    """
+    async with _open_embeddings(settings, backend) as (opened, intake):
+        yield ProbeReader(backend=opened, intake=intake, at_once=_THREADS)
+
+
+@asynccontextmanager
+async def _open_embeddings(
+    settings: Settings, backend: EmbeddingBackend | None
+) -> AsyncIterator[tuple[EmbeddingBackend, Intake]]:
+    async with AsyncExitStack() as stack:
+        pool = WorkPool(threads=_THREADS, capacity=_THREADS)
+        stack.callback(pool.close)
+        backend = backend or _local(settings, pool)
+        stack.push_async_callback(backend.aclose)
+        yield backend, _intake(settings, backend, pool)
+
+
+@asynccontextmanager
 async def open_services(settings: Settings, backend: EmbeddingBackend | None = None) -> AsyncIterator[Services]:
     """The services on a database whose schema is at head, with the backend ready.
 
@@ -117,7 +162,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)
         await database.require_head()
-        pool = WorkPool(threads=max(2, os.cpu_count() or 1), capacity=settings.max_pending_images)
+        pool = WorkPool(threads=_THREADS, capacity=settings.max_pending_images)
         stack.callback(pool.close)
         fetcher = Fetcher(
             timeout_seconds=settings.fetch_timeout_seconds,
@@ -139,23 +184,23 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         if is_aws:
             recognition = _rekognition(settings, database, pool)
         else:
-            backend = backend or LocalBackend(
-                detector=settings.detector_backend,
-                model=settings.model_name,
-                detector_max_side=settings.detector_max_side,
-                weights=weights,
-                pool=pool,
-            )
+            backend = backend or _local(settings, pool)
             recognition = _embeddings(settings, backend, database, pool=pool, stored=stored)
         stack.push_async_callback(recognition.backend.aclose)
-        await _load(settings, recognition)
+        await _load(recognition)
         intake = _intake(settings, recognition.backend, pool)
         enroller = Enroller(
             backend=recognition.backend,
             embeddings=recognition.embeddings,
             intake=intake,
+            pool=pool,
             detector=settings.detector_backend,
             model=settings.model_name,
+        )
+        resemblance = Resemblance(
+            database=database,
+            backend=recognition.backend,
+            matcher=recognition.matcher,
         )
         copies_to = [StoreName.BUCKET] if is_aws else [StoreName.BLACKLIST]
         if is_aws and settings.aws_keep_local_copy:
@@ -200,14 +245,25 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 pool=pool,
                 max_images=settings.max_images_per_request,
             ),
+            clearing=ClearingService(
+                database=database, backend=recognition.embeddings, stored=stored, intake=intake, pool=pool
+            ),
             blacklist=BlacklistService(
                 database=database,
                 collections=collections,
                 stored=stored,
                 register=register,
                 enroller=enroller,
+                resemblance=resemblance,
                 pool=pool,
                 max_images=settings.max_images_per_request,
+            ),
+            report=ListReportService(
+                database=database,
+                collections=collections,
+                matcher=recognition.matcher,
+                backend=recognition.embeddings,
+                pool=pool,
             ),
             register=register,
             sync=FolderSyncService(
@@ -216,9 +272,11 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 stored=stored,
                 register=register,
                 enroller=enroller,
+                resemblance=resemblance,
                 folder=settings.blacklist_db_path,
             ),
             reindex=recognition.reindex,
+            calibration=_calibration(settings, recognition, database, collections=collections, intake=intake),
             facade=facade,
             audit=AuditService(
                 database=database,
@@ -239,14 +297,10 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         )
 
 
-async def _load(settings: Settings, recognition: _Recognition) -> None:
+async def _load(recognition: _Recognition) -> None:
     try:
         await recognition.backend.load()
         recognition.matcher.plan(ScreeningOptions())
-    except ThresholdRequiredError:
-        raise StartupError(
-            f"MATCH_THRESHOLD: must be set, none was measured for {settings.model_name} with {settings.distance_metric}"
-        ) from None
     except InvalidThresholdError as error:
         raise StartupError(f"MATCH_THRESHOLD: {error}") from None
     except (NotReadyError, AwsError) as error:
@@ -298,6 +352,35 @@ def _facade(
     )
 
 
+def _local(settings: Settings, pool: WorkPool) -> LocalBackend:
+    return LocalBackend(
+        detector=settings.detector_backend,
+        model=settings.model_name,
+        detector_max_side=settings.detector_max_side,
+        weights=WeightStore(settings.deepface_home),
+        pool=pool,
+    )
+
+
+def _calibration(
+    settings: Settings, recognition: _Recognition, database: Database, *, collections: CollectionService, intake: Intake
+) -> CalibrationService | None:
+    """What measures false alerts of the embeddings that are kept here."""
+    backend, replica, reindex = recognition.embeddings, recognition.replica, recognition.reindex
+    if backend is None or replica is None or reindex is None:
+        return None
+    return CalibrationService(
+        database=database,
+        backend=backend,
+        collections=collections,
+        matcher=recognition.matcher,
+        replica=replica,
+        reindex=reindex,
+        reader=ProbeReader(backend=backend, intake=intake, at_once=_THREADS),
+        defaults=_defaults(settings),
+    )
+
+
 def _intake(settings: Settings, backend: Backend, pool: WorkPool) -> Intake:
     return Intake(backend=backend, pool=pool, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
@@ -308,6 +391,8 @@ def _defaults(settings: Settings) -> ScreeningDefaults:
         model=settings.model_name,
         metric=settings.distance_metric,
         threshold=settings.match_threshold,
+        review_threshold=settings.review_threshold,
+        budget=AlertBudget(settings.false_alert_budget, settings.review_false_alert_budget),
     )
 
 
@@ -324,7 +409,9 @@ def _embeddings(
         intake=_intake(settings, backend, pool),
         inline_limit=settings.inline_reindex_limit,
     )
-    matcher = EmbeddingMatcher(backend=backend, replica=replica, reindex=reindex, defaults=_defaults(settings))
+    matcher = EmbeddingMatcher(
+        database=database, backend=backend, replica=replica, reindex=reindex, defaults=_defaults(settings)
+    )
     return _Recognition(backend, matcher, embeddings=backend, replica=replica, reindex=reindex)
 
 
@@ -354,7 +441,7 @@ async def start(services: Services) -> None:
     """What a serving process does before it answers: enroll the photos in the folder, and load the list.
 
     Raises:
-        StartupError: too many photos have no embedding of the configured model.
+        StartupError: too many photos have no embedding of the configured model, or it has no threshold.
     """
     last = time.monotonic()
 
@@ -373,9 +460,12 @@ async def start(services: Services) -> None:
         if services.reindex is not None:
             for collection in await services.collections.all():
                 await services.reindex.ensure(collection.id, services.settings.model_name)
+        await services.health.health()
+    except ThresholdRequiredError as error:
+        raise StartupError(f"MATCH_THRESHOLD or FALSE_ALERT_BUDGET: {error}") from None
     except (FolderEmptyError, EmbeddingsMissingError, AwsError) as error:
         raise StartupError(str(error)) from None
-    counts = {"added": len(report.added), "withdrawn": len(report.withdrawn), "skipped": len(report.skipped)}
+    counts = {name: len(getattr(report, name)) for name in ("added", "withdrawn", "skipped", "warnings")}
     logger.info("folder_synchronised", extra=counts)
     for skipped in report.skipped:
         logger.warning("photo_skipped", extra={"code": skipped.code})

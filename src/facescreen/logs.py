@@ -22,6 +22,7 @@ _FIELDS = (
     "added",
     "withdrawn",
     "skipped",
+    "warnings",
     "code",
     "reference_image_id",
     "detector",

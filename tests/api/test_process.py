@@ -101,9 +101,12 @@ async def test_a_threshold_outside_of_the_metric_is_refused(client: httpx.AsyncC
 
 async def test_threshold_zero_means_zero(client: httpx.AsyncClient) -> None:
     await enroll(client, "Ada", photo(RED))
-    (exact, near) = await process(client, inline(photo(RED)), inline(photo((225, 25, 25))), threshold=0)
-    assert exact["threshold"] == 0
-    assert near["faces"][0]["verdict"] == "clear"
+    pictures = inline(photo(RED)), inline(photo((225, 25, 25)))
+    (exact, near) = await process(client, *pictures, threshold=0, review_threshold=0)
+    assert (exact["threshold"], exact["review_threshold"]) == (0, 0)
+    assert [result["faces"][0]["verdict"] for result in (exact, near)] == ["match", "clear"]
+    (exact, near) = await process(client, *pictures, threshold=0)
+    assert [result["faces"][0]["verdict"] for result in (exact, near)] == ["match", "possible"]
 
 
 async def test_angle_based_metrics_share_one_operating_point(client: httpx.AsyncClient) -> None:
@@ -114,7 +117,7 @@ async def test_angle_based_metrics_share_one_operating_point(client: httpx.Async
         for metric in ("cosine", "euclidean_l2", "angular")
     }
     assert verdicts["cosine"] == verdicts["euclidean_l2"] == verdicts["angular"]
-    assert set(verdicts["cosine"]) == {"match", "clear"}
+    assert set(verdicts["cosine"]) == {"match", "possible", "clear"}
 
 
 async def test_a_model_that_is_not_here_names_the_command(client: httpx.AsyncClient) -> None:

@@ -12,7 +12,14 @@ from facescreen import errors
 from facescreen.api.problems import STATUS
 from facescreen.config import DetectorName, ModelName, Settings
 from facescreen.db import screenings
-from facescreen.errors import DatabaseBusyError, FacescreenError, OverloadedError, StartupError, StorageFullError
+from facescreen.errors import (
+    DatabaseBusyError,
+    EvaluationDataError,
+    FacescreenError,
+    OverloadedError,
+    StartupError,
+    StorageFullError,
+)
 from facescreen.main import create_app
 from tests.api.test_blacklist import enroll
 from tests.conftest import serving
@@ -25,7 +32,8 @@ def test_every_error_has_a_status_and_its_own_code() -> None:
             yield child
             yield from tree(child)
 
-    concrete = [error for error in tree(FacescreenError) if not error.__subclasses__() and error is not StartupError]
+    only_commands = {EvaluationDataError, StartupError}
+    concrete = [error for error in tree(FacescreenError) if not error.__subclasses__() and error not in only_commands]
     assert [error for error in concrete if error not in STATUS] == []
     codes = [error.code for error in STATUS]
     assert len(set(codes)) == len(codes)
@@ -49,7 +57,7 @@ async def test_models_lists_everything_that_can_be_chosen(client: httpx.AsyncCli
     assert not by_name["ArcFace"]["available"]
     assert "facescreen weights pull ArcFace" in by_name["ArcFace"]["missing"]
     assert by_name["Dlib"]["dimension"] == 128
-    assert set(by_name["Dlib"]["default_thresholds"]) == {"cosine", "euclidean", "euclidean_l2", "angular"}
+    assert set(by_name["Dlib"]["one_to_one_thresholds"]) == {"cosine", "euclidean", "euclidean_l2", "angular"}
     assert body["distance_metrics"] == ["cosine", "euclidean", "euclidean_l2", "angular"]
 
 
@@ -77,9 +85,12 @@ def test_every_operation_has_a_summary_and_its_errors(settings: Settings) -> Non
         ("get", "/api/v1/processed-images/{id}"),
         ("delete", "/api/v1/processed-images/{id}"),
         ("get", "/api/v1/processed-images/{id}/image"),
+        ("post", "/api/v1/processed-images/{id}/faces/{n}/clear"),
+        ("delete", "/api/v1/processed-images/{id}/faces/{n}/clear"),
         ("post", "/api/v1/blacklist/"),
         ("get", "/api/v1/blacklist/"),
         ("post", "/api/v1/blacklist/sync"),
+        ("get", "/api/v1/blacklist/report"),
         ("get", "/api/v1/blacklist/{id}/"),
         ("put", "/api/v1/blacklist/{id}/"),
         ("delete", "/api/v1/blacklist/{id}/"),
@@ -90,6 +101,8 @@ def test_every_operation_has_a_summary_and_its_errors(settings: Settings) -> Non
         ("get", "/api/v1/collections/"),
         ("get", "/api/v1/collections/{name}/"),
         ("delete", "/api/v1/collections/{name}/"),
+        ("get", "/api/v1/collections/{name}/calibration"),
+        ("delete", "/api/v1/collections/{name}/calibration"),
         ("get", "/api/v1/models"),
         ("get", "/api/v1/"),
     }

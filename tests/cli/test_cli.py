@@ -64,6 +64,16 @@ def test_a_folder_is_synchronised_and_screened(folder: Path) -> None:
     assert "unsupported_format" in refused.stdout
 
 
+def test_a_synchronisation_warns_of_somebody_who_is_listed_already(folder: Path) -> None:
+    other = folder / "blacklist_db" / "person_B"
+    other.mkdir()
+    shutil.copy(SAMPLES / "astronaut.jpg", other / "b.jpg")
+    synced = facescreen(folder, "sync", MATCH_THRESHOLD="0.05")
+    warning, counts = synced.stdout.splitlines()
+    assert warning.startswith("warning person_B/b.jpg: looks like entry 1 (cosine distance 0, score 0, at most 0.05 is a match)")
+    assert counts == "2 added, 0 withdrawn, 0 skipped, 0 unchanged"
+
+
 def test_a_wrong_setting_stops_with_one_line(tmp_path: Path) -> None:
     for name, value in (("DETECTOR_BACKEND", "mtcnn2"), ("MATCH_THRESHOLD", "nan"), ("PORT", "70000")):
         done = facescreen(tmp_path, "serve", **{name: value})

@@ -57,7 +57,7 @@ async def test_500_requests_8_at_a_time(settings: Settings) -> None:
     verdicts = {
         face["verdict"] for body in bodies if isinstance(body, list) for result in body for face in _faces(result)
     }
-    assert verdicts == {"match", "clear"}
+    assert verdicts == {"match", "possible", "clear"}
     assert {status for status, _, _ in alone} == {200, 403, 404, 415, 422}
 
 

@@ -19,7 +19,7 @@ PEOPLE, PHOTOS, RESULTS = 2, 3, 4
 """What a caller keeps about at most, so that every round can look at everything."""
 
 WITHDRAWN = "(withdrawn)"
-EXACT = {"distance_metric": "euclidean", "threshold": 0.001}
+EXACT = {"distance_metric": "euclidean", "threshold": 0.001, "review_threshold": 0.001}
 """Only the very colour matches."""
 
 Faces = tuple[str | None, ...]

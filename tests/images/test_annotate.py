@@ -1,3 +1,5 @@
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +9,13 @@ from hypothesis import strategies as st
 
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Face, Landmarks, Pixels
-from facescreen.domain.screening import Match, ScreenedFace, Verdict
+from facescreen.domain.screening import Clearance, Grade, Match, ScreenedFace, Verdict
 from facescreen.images import annotate as module
 from facescreen.images.annotate import annotate
 
 COLOURS = {
     Verdict.MATCH: (213, 94, 0),
+    Verdict.POSSIBLE: (230, 159, 0),
     Verdict.CLEAR: (0, 114, 178),
     Verdict.NOT_SCREENABLE: (204, 121, 167),
     Verdict.WITHDRAWN: (240, 228, 66),
@@ -27,13 +30,20 @@ def face(box: Box, verdict: Verdict = Verdict.CLEAR, name: str = "Ada Lovelace")
         reference_image_id=1,
         identity="ada-lovelace/1.jpg",
         target=box,
+        grade=Grade.POSSIBLE if verdict is Verdict.POSSIBLE else Grade.MATCH,
         distance=0.031,
-        threshold=0.065,
+        score=0.031,
+        threshold=0.025 if verdict is Verdict.POSSIBLE else 0.065,
+        review_threshold=0.075,
+        supporting=1,
+        margin=None,
         confidence=None,
+        false_alert_probability=None,
         model_name="Dlib",
         metric=Metric.COSINE,
     )
-    return ScreenedFace(Face(box, Landmarks(), 0.9), verdict, (match,) if verdict is Verdict.MATCH else ())
+    has_match = verdict in {Verdict.MATCH, Verdict.POSSIBLE}
+    return ScreenedFace(Face(box, Landmarks(), 0.9), verdict, (match,) if has_match else ())
 
 
 def blank(width: int, height: int) -> Pixels:
@@ -130,6 +140,16 @@ class TestNames:
         assert labels[0] == f"#1 match · {drawn} · 0.031 ≤ 0.065 cosine"
         assert labels[-1] == "#1"
         assert module._rendered(labels[0], 20, COLOURS[Verdict.MATCH]).std() > 0
+
+    def test_a_possible_person_is_told_with_the_review_threshold(self) -> None:
+        labels = list(module._texts(1, face(Box(0, 0, 1, 1), Verdict.POSSIBLE)))
+        assert labels[0] == "#1 possible · Ada Lovelace · 0.031 ≤ 0.075 cosine"
+
+    def test_somebody_who_was_cleared_is_not_named(self) -> None:
+        screened = face(Box(0, 0, 1, 1), Verdict.MATCH)
+        clearance = Clearance(1, 7, 1, 0, "", datetime.now(UTC), None)
+        cleared = replace(screened, verdict=Verdict.CLEAR, matches=(replace(screened.matches[0], clearance=clearance),))
+        assert list(module._texts(1, cleared)) == ["#1 clear", "#1"]
 
     def test_line_breaks_and_controls_become_spaces(self) -> None:
         assert (

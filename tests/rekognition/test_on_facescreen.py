@@ -270,11 +270,12 @@ ENROLLMENT: list[tuple[str, Fault, int, str]] = [
     ("IndexFaces", Silence.DROP_AFTER, 1, "aws_unreachable"),
     ("AssociateFaces", SERVER_ERROR, 0, "aws_service_error"),
     ("AssociateFaces", Partial("FACE_NOT_FOUND"), 0, "aws_service_error"),
-    ("*", EXPIRED_CREDENTIALS, 5, "aws_credentials_rejected"),
-    ("*", Silence.DROP, 4, "aws_unreachable"),
+    ("*", EXPIRED_CREDENTIALS, 7, "aws_credentials_rejected"),
+    ("*", Silence.DROP, 6, "aws_unreachable"),
 ]
-"""Which of two DetectFaces, CreateUser, two IndexFaces and AssociateFaces fails, how, after how many such calls, and
-what that is called. Where every call fails, nothing can be taken back, and S3 is up all the same."""
+"""Which of two DetectFaces, two SearchFacesByImage, CreateUser, two IndexFaces and AssociateFaces fails, how, after how
+many such calls, and what that is called. Where every call fails, nothing can be taken back, and S3 is up all the same.
+"""
 
 
 async def test_a_failed_enrollment_leaves_nothing(
@@ -290,7 +291,7 @@ async def test_a_failed_enrollment_leaves_nothing(
             assert not await knows_eileen(client)
             if operation == "*":
                 proxy.look(second.client)
-                assert (len(aws.users()), len(aws.faces()), len(aws.objects())) == (2, after - 2, 3)
+                assert (len(aws.users()), len(aws.faces()), len(aws.objects())) == (2, after - 4, 3)
                 assert FindingKind.UNFINISHED in await repaired(client)
             assert await check() == {"Grace": 1}
             assert await audit(client, fix=True) == []

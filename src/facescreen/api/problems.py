@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from facescreen import errors
-from facescreen.errors import EnrollmentRejectedError, FacescreenError, UnavailableError
+from facescreen.errors import DuplicateEntryError, EnrollmentRejectedError, FacescreenError, UnavailableError
 
 STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -31,18 +31,27 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.SeveralFacesError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FaceUnusableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PhotoQualityError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OptionNotAvailableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DuplicateImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.EnrollmentRejectedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotInPersonFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FolderEmptyError: HTTPStatus.CONFLICT,
+    errors.CalibrationEvidenceError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.CalibrationNotFoundError: HTTPStatus.NOT_FOUND,
     errors.CollectionNotFoundError: HTTPStatus.NOT_FOUND,
     errors.CollectionExistsError: HTTPStatus.CONFLICT,
     errors.DefaultCollectionError: HTTPStatus.CONFLICT,
+    errors.DuplicateEntryError: HTTPStatus.CONFLICT,
     errors.EntryPendingError: HTTPStatus.CONFLICT,
+    errors.EntryChangedError: HTTPStatus.CONFLICT,
+    errors.PictureGoneError: HTTPStatus.CONFLICT,
     errors.EntryNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ReferenceImageNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ResultNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.FaceNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.MatchNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ClearanceNotFoundError: HTTPStatus.NOT_FOUND,
     errors.WeightsMissingError: HTTPStatus.FAILED_DEPENDENCY,
     errors.PackageMissingError: HTTPStatus.FAILED_DEPENDENCY,
     errors.EmbeddingsMissingError: HTTPStatus.FAILED_DEPENDENCY,
@@ -125,7 +134,7 @@ def from_error(error: FacescreenError) -> JSONResponse:
         error.code,
         str(error),
         faults=[Fault(location=file.file, code=file.code, detail=file.detail) for file in error.files]
-        if isinstance(error, EnrollmentRejectedError)
+        if isinstance(error, EnrollmentRejectedError | DuplicateEntryError)
         else None,
         retry_after=error.retry_after_seconds if isinstance(error, UnavailableError) else None,
     )

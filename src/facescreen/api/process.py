@@ -21,7 +21,7 @@ from facescreen.errors import (
     TooManyImagesError,
     WeightsMissingError,
 )
-from facescreen.services.matching import ScreeningOptions
+from facescreen.services.thresholds import ScreeningOptions
 
 router = APIRouter(prefix="/process", tags=["process"])
 
@@ -52,7 +52,7 @@ async def process_images(
         bool, Query(description="Every matching reference photo, instead of the best one of each person.")
     ] = False,
 ) -> list[ProcessedImage]:
-    """One stored result per image, in order. Every face is listed, with everybody on the list within the threshold.
+    """One stored result per image, in order. Every face is listed, with everybody within the review threshold.
 
     An image that cannot be read has an `error` in its own result and never fails the others.
     """
@@ -61,6 +61,7 @@ async def process_images(
         model=request.model_name,
         metric=request.distance_metric,
         threshold=request.threshold,
+        review_threshold=request.review_threshold,
         all_references=all_references,
     )
     found = await services.screening.screen(request.images, options, collection=request.collection)

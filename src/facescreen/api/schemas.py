@@ -1,7 +1,8 @@
 """The wire: what requests and answers look like, and how answers are made from the domain."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -9,15 +10,22 @@ from facescreen.config import DetectorName, ModelName
 from facescreen.domain.blacklist import COLLECTION_NAME, DEFAULT_COLLECTION, Entry, ReferenceImage, Status
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
 from facescreen.domain.faces import Box, Face, Point
-from facescreen.domain.screening import ImageError, Match, ScreenedFace, Screening, Verdict
+from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
+from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
+from facescreen.domain.screening import Clearance, Grade, ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+from facescreen.services.blacklist import Enrollment
+from facescreen.services.calibration import CalibrationInForce
 from facescreen.services.collections import DescribedCollection
+from facescreen.services.explanation import explain
 from facescreen.services.health import Health, Installed
+from facescreen.services.resemblance import EnrollmentWarning, LooksLikeEntry, PhotoName, PhotosDisagree
 from facescreen.services.sync import SyncReport
 
 IDENTITY_PREFIX = "blacklist_db"
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
+QualityOverride = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 CollectionName = Annotated[
     str,
     StringConstraints(pattern=COLLECTION_NAME.pattern, min_length=1, max_length=255),
@@ -53,8 +61,20 @@ class ProcessRequest(_Request):
         default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Largest distance that matches. Default: what was measured for the model and metric.",
+        description="Largest distance that matches. Default: chosen by the budget of false alerts for the list as it "
+        "stands.",
     )
+    review_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Largest distance that is `possible`, not below `threshold`. Default: chosen in the same way.",
+    )
+
+
+class ClearRequest(_Request):
+    entry_id: int = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[7])
+    note: Reason = Field(default="", examples=["brother, checked at the gate"])
 
 
 class CreateCollectionRequest(_Request):
@@ -104,12 +124,36 @@ class DetectedFace(BaseModel):
         return cls(facial_area=FacialArea.of(face), confidence=face.confidence)
 
 
+class ClearanceRecord(BaseModel):
+    """A reviewer's word that a face is not this person."""
+
+    processed_image_id: int | None = Field(description="The result that it was given on; null once that was deleted.")
+    face_index: int = Field(description="The face of that result.")
+    note: str
+    created_at: datetime
+    expired_at: datetime | None = Field(
+        description="When it stopped to hold for later results, because the person's photos changed or the result was "
+        "deleted; null while it holds."
+    )
+
+    @classmethod
+    def of(cls, clearance: Clearance) -> "ClearanceRecord":
+        return cls(
+            processed_image_id=clearance.screening_id,
+            face_index=clearance.face_index,
+            note=clearance.note,
+            created_at=clearance.created_at,
+            expired_at=clearance.expired_at,
+        )
+
+
 class BlacklistMatch(BaseModel):
     """One reference photo that the face matches. `target_*` is the face in it, `source_*` the face in the input."""
 
     entry_id: int
     name: str
     reason: str
+    reference_image_id: int
     identity: str = Field(examples=["blacklist_db/ada-lovelace-3f9a1c2b/5d1c07aa31bb20e4-9e107d9d.jpg"])
     target_x: int
     target_y: int
@@ -119,8 +163,19 @@ class BlacklistMatch(BaseModel):
     source_y: int
     source_w: int
     source_h: int
+    verdict: Grade = Field(description="`match` within `threshold`, `possible` within `review_threshold` only.")
     threshold: float
-    distance: float
+    review_threshold: float
+    score: float = Field(description="What the thresholds are compared with: the person's, over all its photos.")
+    distance: float = Field(description="To this reference photo.")
+    supporting_references: int = Field(description="How many photos of the person are within `review_threshold`.")
+    margin: float | None = Field(
+        description="How much farther the next person within `review_threshold` is; null if there is none."
+    )
+    false_alert_probability: float | None = Field(
+        description="Share of faces of people who are not on the list that come so near to somebody on it, measured; "
+        "null without a calibration."
+    )
     similarity: float | None = Field(
         description="What Rekognition says, 0 to 100, with `FACE_PROCESSING_BACKEND=aws_rekognition`; `distance` is "
         "1 - similarity / 100 then, and must not be compared with distances of other backends."
@@ -130,6 +185,9 @@ class BlacklistMatch(BaseModel):
     )
     model_name: str
     distance_metric: Metric
+    clearance: ClearanceRecord | None = Field(
+        description="Why this match does not count: a reviewer said that this face, or one like it, is somebody else."
+    )
 
     @classmethod
     def of(cls, match: Match, source: Box) -> "BlacklistMatch":
@@ -137,6 +195,7 @@ class BlacklistMatch(BaseModel):
             entry_id=match.entry_id,
             name=match.name,
             reason=match.reason,
+            reference_image_id=match.reference_image_id,
             identity=f"{IDENTITY_PREFIX}/{match.identity}",
             target_x=match.target.x,
             target_y=match.target.y,
@@ -146,13 +205,50 @@ class BlacklistMatch(BaseModel):
             source_y=source.y,
             source_w=source.w,
             source_h=source.h,
+            verdict=match.grade,
             threshold=match.threshold,
+            review_threshold=match.review_threshold,
+            score=match.score,
             distance=match.distance,
+            supporting_references=match.supporting,
+            margin=match.margin,
+            false_alert_probability=match.false_alert_probability,
             similarity=match.similarity,
             confidence=match.confidence,
             model_name=match.model_name,
             distance_metric=match.metric,
+            clearance=ClearanceRecord.of(match.clearance) if match.clearance else None,
         )
+
+
+class QualityRecord(BaseModel):
+    """Measures of the picture of a face; null where it takes landmarks that the detector does not give."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    side: int = Field(description="Pixels of the box's shorter side.")
+    confidence: float = Field(description="The detector's own score in [0, 1].")
+    brightness: float = Field(description="Mean luma, 0 black to 100 white.")
+    sharpness: float = Field(description="0 to 100.")
+    shadows: float = Field(description="Percentage of the face that is nearly black.")
+    highlights: float = Field(description="Percentage of the face that is nearly white.")
+    yaw: float | None = Field(description="Degrees that the head is turned to the person's own left.")
+    pitch: float | None = Field(description="Degrees that the head is raised.")
+    roll: float | None = Field(description="Degrees that the head is tilted, clockwise as the viewer sees it.")
+    features: float | None = Field(description="How marked eyes and mouth are, compared with the whole face.")
+    tint: float | None = Field(description="How much more coloured the mouth is than the cheeks.")
+
+
+class QualityIssueRecord(BaseModel):
+    """A limit that the picture of a face misses."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    issue: QualityIssue
+    measure: str
+    value: float | None
+    limit: float | None
+    detail: str = Field(description="The same in words, and how to take a better picture.")
 
 
 class ProcessedFace(BaseModel):
@@ -160,17 +256,43 @@ class ProcessedFace(BaseModel):
     facial_area: FacialArea
     confidence: float
     verdict: Verdict
-    blacklist_matches: list[BlacklistMatch] = Field(description="Nearest first.")
+    explanation: str = Field(description="Why, in words.")
+    reasons: list[QualityIssueRecord] = Field(description="What the picture lacks to clear anybody by it.")
+    quality: QualityRecord | None = Field(description="Null in results from before it was measured.")
+    blacklist_matches: list[BlacklistMatch] = Field(
+        description="Nearest first. A match with a `clearance` does not count for the verdict."
+    )
 
     @classmethod
-    def of(cls, index: int, screened: ScreenedFace) -> "ProcessedFace":
+    def of(cls, index: int, screened: ScreenedFace, policy: Policy) -> "ProcessedFace":
         return cls(
             face_index=index,
             facial_area=FacialArea.of(screened.face),
             confidence=screened.face.confidence,
             verdict=screened.verdict,
+            explanation=explain(screened, policy),
+            reasons=[QualityIssueRecord.model_validate(reason) for reason in screened.reasons],
+            quality=QualityRecord.model_validate(screened.quality) if screened.quality else None,
             blacklist_matches=[BlacklistMatch.of(match, screened.face.box) for match in screened.matches],
         )
+
+
+class CalibrationSummary(BaseModel):
+    """What the thresholds of a result rest on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int | None = Field(description="Of the collection's own calibration; null: the one that comes with the model.")
+    source: str = Field(description="What was measured.")
+    faces: int = Field(description="How many faces were searched for it.")
+    list_size: int = Field(description="Reference photos in the list.")
+    false_alert_rate: float = Field(
+        description="Share of faces of people who are not on such a list that `threshold` is expected to match."
+    )
+    review_false_alert_rate: float = Field(description="The same for `review_threshold`.")
+    largest_distance: float | None = Field(
+        description="Farther than this nobody counts, however small the score; null where the score is the distance."
+    )
 
 
 class ItemError(BaseModel):
@@ -196,6 +318,8 @@ class ProcessedImage(BaseModel):
     model_name: str
     distance_metric: Metric
     threshold: float
+    review_threshold: float
+    calibration: CalibrationSummary | None = Field(description="Null where nobody measured false alerts.")
     list_version: int = Field(description="The version of the list that the faces were compared with.")
     created_at: datetime
 
@@ -205,12 +329,16 @@ class ProcessedImage(BaseModel):
             id=screening.id,
             collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
-            faces=[ProcessedFace.of(index, face) for index, face in enumerate(screening.faces)],
+            faces=[ProcessedFace.of(index, face, screening.policy) for index, face in enumerate(screening.faces)],
             error=ItemError.of(screening.error) if screening.error else None,
             detector_backend=screening.detector,
             model_name=screening.model_name,
             distance_metric=screening.policy.metric,
             threshold=screening.policy.threshold,
+            review_threshold=screening.policy.review_threshold,
+            calibration=CalibrationSummary.model_validate(screening.policy.calibration)
+            if screening.policy.calibration
+            else None,
             list_version=screening.list_version,
             created_at=screening.created_at,
         )
@@ -232,10 +360,14 @@ class BlacklistImage(BaseModel):
     facial_area: FacialArea
     confidence: float
     detector_backend: str
+    quality: QualityRecord | None = Field(description="Null for photos from before it was measured.")
+    quality_issues: list[QualityIssueRecord] = Field(description="What it lacks by the limits for reference photos.")
+    quality_override: str | None = Field(description="Why it was taken nevertheless.")
     created_at: datetime
 
     @classmethod
     def of(cls, image: ReferenceImage) -> "BlacklistImage":
+        issues = ENROLLMENT_LIMITS.reasons(image.quality) if image.quality else ()
         return cls(
             id=image.id,
             identity=f"{IDENTITY_PREFIX}/{image.photo}",
@@ -245,6 +377,9 @@ class BlacklistImage(BaseModel):
             facial_area=FacialArea.of(image.face),
             confidence=image.face.confidence,
             detector_backend=image.detector,
+            quality=QualityRecord.model_validate(image.quality) if image.quality else None,
+            quality_issues=[QualityIssueRecord.model_validate(issue) for issue in issues],
+            quality_override=image.quality_override,
             created_at=image.created_at,
         )
 
@@ -275,6 +410,75 @@ class BlacklistRecord(BaseModel):
         )
 
 
+class LooksLikeExistingEntry(BaseModel):
+    """A new photo matches another entry: one person twice on the list, or two people who look alike."""
+
+    code: Literal["looks_like_existing_entry"]
+    detail: str
+    photo: str = Field(description="The uploaded file, or the one in the blacklist folder.")
+    entry_id: int
+    name: str = Field(description="Of the entry.")
+    distance: float = Field(description="To its nearest photo.")
+    score: float = Field(description="What is compared with `threshold`, as in a screening.")
+    threshold: float = Field(description="Largest distance that matches.")
+    distance_metric: Metric
+
+    @classmethod
+    def of(cls, warning: LooksLikeEntry) -> "LooksLikeExistingEntry":
+        return cls(
+            code=warning.code,
+            detail=warning.detail,
+            photo=_photo_name(warning.photo),
+            entry_id=warning.entry_id,
+            name=warning.name,
+            distance=warning.distance,
+            score=warning.score,
+            threshold=warning.threshold,
+            distance_metric=warning.metric,
+        )
+
+
+class DisagreeingPhotos(BaseModel):
+    """A new photo and another one of the same entry do not look like one person."""
+
+    code: Literal["photos_disagree"]
+    detail: str
+    photos: tuple[str, str] = Field(description="The uploaded file, or the `identity` of a stored photo.")
+    outliers: list[str] = Field(
+        description="Those of the two that are too far from most of the entry's photos; both, if it has only two."
+    )
+    distance: float
+    threshold: float = Field(description="Largest distance of two photos that are taken for one person's.")
+    distance_metric: Metric
+
+    @classmethod
+    def of(cls, warning: PhotosDisagree) -> "DisagreeingPhotos":
+        return cls(
+            code=warning.code,
+            detail=warning.detail,
+            photos=(_photo_name(warning.photo), _photo_name(warning.other)),
+            outliers=[_photo_name(photo) for photo in warning.outliers],
+            distance=warning.distance,
+            threshold=warning.threshold,
+            distance_metric=warning.metric,
+        )
+
+
+Warnings = Annotated[
+    list[Annotated[LooksLikeExistingEntry | DisagreeingPhotos, Field(discriminator="code")]],
+    Field(description="What somebody should look at. The photos were taken nevertheless."),
+]
+
+
+class EnrolledRecord(BlacklistRecord):
+    warnings: Warnings
+
+    @classmethod
+    def of_enrollment(cls, enrollment: Enrollment) -> "EnrolledRecord":
+        record = BlacklistRecord.of(enrollment.entry)
+        return cls(**dict(record), warnings=_warnings(enrollment.warnings))
+
+
 class CollectionRecord(BaseModel):
     name: str
     entries: int
@@ -296,6 +500,15 @@ class CollectionRecord(BaseModel):
 class ImagesAdded(BaseModel):
     images_added: int
     record: BlacklistRecord
+    warnings: Warnings
+
+    @classmethod
+    def of(cls, count: int, enrollment: Enrollment) -> "ImagesAdded":
+        return cls(
+            images_added=count,
+            record=BlacklistRecord.of(enrollment.entry),
+            warnings=_warnings(enrollment.warnings),
+        )
 
 
 class SkippedFile(BaseModel):
@@ -310,6 +523,7 @@ class SyncResult(BaseModel):
     added: list[str]
     withdrawn: list[str]
     skipped: list[SkippedFile]
+    warnings: Warnings
     unchanged: int
 
     @classmethod
@@ -321,6 +535,7 @@ class SyncResult(BaseModel):
                 SkippedFile(file=f"{IDENTITY_PREFIX}/{skip.file}", code=skip.code, detail=skip.detail)
                 for skip in report.skipped
             ],
+            warnings=_warnings(report.warnings),
             unchanged=report.unchanged,
         )
 
@@ -332,7 +547,8 @@ class HealthStatus(BaseModel):
     detector_backend: str
     model_name: str
     distance_metric: Metric
-    threshold: float
+    threshold: float = Field(description="Of the default collection, as all below.")
+    review_threshold: float
     collections: int
     list_version: int = Field(description="Of the default collection, as the two counts below.")
     entries: int
@@ -348,6 +564,7 @@ class HealthStatus(BaseModel):
             model_name=health.model,
             distance_metric=health.policy.metric,
             threshold=health.policy.threshold,
+            review_threshold=health.policy.review_threshold,
             collections=health.collections,
             list_version=health.list_version,
             entries=health.entries,
@@ -367,8 +584,8 @@ class ModelInfo(BaseModel):
     name: str
     dimension: int
     alignment: str
-    default_thresholds: dict[Metric, float | None] = Field(
-        description="Measured for this model with this alignment; null: requests must give a threshold."
+    one_to_one_thresholds: dict[Metric, float | None] = Field(
+        description="Of two photos, not of a list: measured for this model with this alignment; null: never."
     )
     threshold_source: str
     licence: str
@@ -401,7 +618,7 @@ class Models(BaseModel):
                     name=model.spec.name,
                     dimension=model.spec.dimension,
                     alignment=f"{model.spec.alignment.crop}: {model.spec.alignment.source}",
-                    default_thresholds=dict(model.thresholds),
+                    one_to_one_thresholds=dict(model.thresholds),
                     threshold_source=model.spec.threshold_source,
                     licence=model.spec.licence,
                     available=model.missing is None,
@@ -413,5 +630,167 @@ class Models(BaseModel):
         )
 
 
+class CalibrationRecord(BaseModel):
+    """Measured false alerts, and the thresholds that they lead to for the list as it is now."""
+
+    id: int | None = Field(description="Null: the one that comes with the model.")
+    source: str = Field(description="What was measured, in words.")
+    detector_backend: str
+    space: str = Field(description="Names model, weights and alignment.")
+    faces: int = Field(description="How many faces of people who are not on the list were searched.")
+    measured_list_size: int = Field(description="Reference photos in the list that they were searched in.")
+    one_in: int = Field(description="At most one of so many such faces may match.")
+    review_one_in: int = Field(description="At most one of so many such faces may match or be possible.")
+    created_at: datetime | None
+    list_size: int = Field(description="Reference photos in the list now.")
+    distance_metric: Metric
+    threshold: float
+    review_threshold: float
+    false_alert_rate: float = Field(description="Expected at `threshold`.")
+    review_false_alert_rate: float = Field(description="Expected at `review_threshold`.")
+
+    @classmethod
+    def of(cls, in_force: CalibrationInForce) -> "CalibrationRecord":
+        calibration, policy, applied = in_force.calibration, in_force.policy, in_force.applied
+        measured = calibration.curves[0]
+        return cls(
+            id=calibration.id,
+            source=calibration.source,
+            detector_backend=calibration.detector,
+            space=calibration.space,
+            faces=measured.faces,
+            measured_list_size=measured.list_sizes[-1],
+            one_in=calibration.budget.one_in,
+            review_one_in=calibration.budget.review_one_in,
+            created_at=calibration.created_at,
+            list_size=applied.list_size,
+            distance_metric=policy.metric,
+            threshold=policy.threshold,
+            review_threshold=policy.review_threshold,
+            false_alert_rate=applied.false_alert_rate,
+            review_false_alert_rate=applied.review_false_alert_rate,
+        )
+
+
+class ReportedEntry(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+
+
+class ReportedPhoto(BaseModel):
+    id: int
+    entry_id: int
+    identity: str
+
+    @classmethod
+    def of(cls, photo: ListedPhoto) -> "ReportedPhoto":
+        return cls(id=photo.id, entry_id=photo.entry_id, identity=f"{IDENTITY_PREFIX}/{photo.photo}")
+
+
+class FindingRecord(BaseModel):
+    """One thing that somebody should look at."""
+
+    code: FindingCode
+    detail: str = Field(description="What was found and what to do about it.")
+    entries: list[ReportedEntry]
+    photos: list[ReportedPhoto] = Field(
+        description="The nearest photos of two entries, the farthest of one, or the weak one."
+    )
+    distance: float | None = Field(
+        description="Of the two photos; of a photo that is unlike the others, from the one in their middle."
+    )
+    limit: float | None = Field(description="What the distance is compared with.")
+    odd_one_out: int | None = Field(
+        description="Of the photos that disagree, id of the one that is farthest from the middle; null: only two."
+    )
+    weaknesses: list[Weakness]
+    quality_issues: list[QualityIssueRecord] = Field(description="Limits for reference photos that it misses.")
+
+    @classmethod
+    def of(cls, finding: Finding) -> "FindingRecord":
+        return cls(
+            code=finding.code,
+            detail=finding.detail,
+            entries=[ReportedEntry.model_validate(person) for person in finding.people],
+            photos=[ReportedPhoto.of(photo) for photo in finding.photos],
+            distance=finding.distance,
+            limit=finding.limit,
+            odd_one_out=finding.odd_one_out,
+            weaknesses=list(finding.weaknesses),
+            quality_issues=[QualityIssueRecord.model_validate(reason) for reason in finding.reasons],
+        )
+
+
+class ExpectedFalseAlerts(BaseModel):
+    """Of 1,000 faces of people who are not on the list, by what was measured; null where nobody did."""
+
+    match_per_1000: float | None = Field(description="How many will get the verdict `match`.")
+    review_per_1000: float | None = Field(description="How many will get `match` or `possible`.")
+    evidence: str = Field(description="What this rests on, or why it is not known.")
+    calibration: CalibrationSummary | None
+
+
+class ListReportRecord(BaseModel):
+    """What is wrong with the list as it was at `list_version`."""
+
+    collection: str
+    list_version: int
+    created_at: datetime
+    model_name: str
+    distance_metric: Metric
+    threshold: float = Field(description="Largest distance of entries that are taken for one person.")
+    review_threshold: float = Field(description="Largest distance of entries that look alike.")
+    one_to_one_threshold: float | None = Field(
+        description="Largest distance of two photos of one person; null where nobody measured it."
+    )
+    entries: int
+    reference_images: int
+    quality_not_measured: int = Field(description="Photos from before their quality was measured.")
+    false_alerts: ExpectedFalseAlerts
+    totals: dict[FindingCode, int | None] = Field(
+        description="How many findings there are of each kind; null: it cannot be told, because Rekognition keeps the "
+        "faces or because the model has no threshold for it."
+    )
+    findings: list[FindingRecord] = Field(description="The most urgent first, at most `limit` of each kind.")
+
+    @classmethod
+    def of(cls, report: ListReport) -> "ListReportRecord":
+        applied = report.screening_policy.calibration
+        return cls(
+            collection=report.collection,
+            list_version=report.version,
+            created_at=report.made_at,
+            model_name=report.model_name,
+            distance_metric=report.metric,
+            threshold=report.policy.threshold,
+            review_threshold=report.policy.review_threshold,
+            one_to_one_threshold=report.one_to_one_threshold,
+            entries=report.entries,
+            reference_images=report.photos,
+            quality_not_measured=report.not_measured,
+            false_alerts=ExpectedFalseAlerts(
+                match_per_1000=report.false_alerts_per_1000,
+                review_per_1000=report.review_false_alerts_per_1000,
+                evidence=report.evidence,
+                calibration=CalibrationSummary.model_validate(applied) if applied else None,
+            ),
+            totals=dict(report.totals),
+            findings=[FindingRecord.of(finding) for finding in report.findings],
+        )
+
+
 def _pixel(point: Point | None) -> PixelPoint | None:
     return (round(point.x), round(point.y)) if point else None
+
+
+def _warnings(warnings: Iterable[EnrollmentWarning]) -> list[LooksLikeExistingEntry | DisagreeingPhotos]:
+    return [
+        LooksLikeExistingEntry.of(warning) if isinstance(warning, LooksLikeEntry) else DisagreeingPhotos.of(warning)
+        for warning in warnings
+    ]
+
+
+def _photo_name(photo: PhotoName) -> str:
+    return f"{IDENTITY_PREFIX}/{photo.name}" if photo.is_stored else photo.name

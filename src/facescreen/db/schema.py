@@ -103,9 +103,14 @@ reference_images = Table(
     *_face(),
     Column("detector", String(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("quality", JSON),
+    Column("quality_override", String(2000)),
     sqlite_autoincrement=True,
 )
-"""``collection_id`` is the entry's: with it here, a collection's faces are counted and read without a join."""
+"""``collection_id`` is the entry's: with it here, a collection's faces are counted and read without a join.
+
+``quality`` holds the measures by name, null for photos from before they were taken.
+"""
 
 embeddings = Table(
     "embeddings",
@@ -147,6 +152,8 @@ screenings = Table(
     Column("model_name", String(32), nullable=False),
     Column("metric", String(16), nullable=False),
     Column("threshold", Float, nullable=False),
+    Column("review_threshold", Float, nullable=False),
+    Column("calibration", JSON),
     Column("all_references", Boolean, nullable=False),
     Column("list_version", Integer, nullable=False),
     Column("copy", String(255)),
@@ -164,9 +171,27 @@ screened_faces = Table(
     Column("face_index", Integer, nullable=False),
     *_face(),
     Column("verdict", String(16), nullable=False, index=True),
+    Column("quality", JSON),
+    Column("reasons", JSON, nullable=False),
     UniqueConstraint("screening_id", "face_index"),
     sqlite_autoincrement=True,
 )
+
+clearances = Table(
+    "clearances",
+    metadata,
+    _id(),
+    Column("entry_id", ForeignKey("entries.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("screening_id", ForeignKey("screenings.id", ondelete="SET NULL"), index=True),
+    Column("face_index", Integer, nullable=False),
+    Column("note", String(2000), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expired_at", UtcDateTime),
+    Column("space", String(100), nullable=False),
+    Column("vector", LargeBinary),
+    sqlite_autoincrement=True,
+)
+"""Faces that a reviewer said are not the entry's person. ``vector`` is the face's embedding, null once expired."""
 
 matches = Table(
     "matches",
@@ -182,13 +207,35 @@ matches = Table(
     Column("target_y", Integer, nullable=False),
     Column("target_w", Integer, nullable=False),
     Column("target_h", Integer, nullable=False),
+    Column("grade", String(16), nullable=False),
     Column("distance", Float, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("supporting", Integer, nullable=False),
     Column("confidence", Float),
+    Column("false_alert_probability", Float),
+    Column("clearance_id", ForeignKey("clearances.id"), index=True),
     Index("ix_matches_face_id_distance", "face_id", "distance"),
     Index("ix_matches_entry_id", "entry_id"),
     sqlite_autoincrement=True,
 )
 """Name, reason and identity as they were when the verdict was given; an entry's deletion takes its matches along."""
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    _id(),
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("space", String(100), nullable=False),
+    Column("detector", String(32), nullable=False),
+    Column("source", String(500), nullable=False),
+    Column("one_in", Integer, nullable=False),
+    Column("review_one_in", Integer, nullable=False),
+    Column("curves", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_calibrations_collection_id_space", "collection_id", "space"),
+    sqlite_autoincrement=True,
+)
+"""Measured false alerts and the budget that thresholds are chosen by; the newest of a collection and space holds."""
 
 file_intents = Table(
     "file_intents",

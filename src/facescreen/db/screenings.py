@@ -1,19 +1,34 @@
 """Stored results."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.db import faces
+from facescreen.db import clearances, faces
 from facescreen.db.blacklist import owners_of
 from facescreen.db.schema import entries, matches, screened_faces, screenings
+from facescreen.domain.crowding import Crowding
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box
-from facescreen.domain.screening import ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+from facescreen.domain.quality import FaceQuality, QualityIssue, QualityReason
+from facescreen.domain.screening import (
+    AppliedCalibration,
+    Clearance,
+    Grade,
+    ImageError,
+    Match,
+    Policy,
+    ScreenedFace,
+    Screening,
+    Verdict,
+    verdict_of,
+    with_margins,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +55,15 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
     """Store a result and return it with its id.
 
     Matches of photos that were deleted after the search are not stored, and their faces say so; those of photos that
-    became another entry's since are stored as that entry's.
+    became another entry's since are stored as that entry's, and those whose clearance does not hold any more count.
     """
-    image_ids = {match.reference_image_id for face in screening.faces for match in face.matches}
-    owners = await owners_of(connection, image_ids) if image_ids else {}
-    screening = replace(screening, faces=tuple(_as_owned(face, owners) for face in screening.faces))
+    matched = [match for face in screening.faces for match in face.matches]
+    if matched:
+        owners = await owners_of(connection, {match.reference_image_id for match in matched})
+        known = await clearances.by_ids(connection, {match.clearance.id for match in matched if match.clearance})
+        screening = replace(
+            screening, faces=tuple(_as_it_stands(face, owners, known=known) for face in screening.faces)
+        )
     inserted = await connection.execute(
         insert(screenings)
         .values(
@@ -54,6 +73,8 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
             model_name=screening.model_name,
             metric=screening.policy.metric,
             threshold=screening.policy.threshold,
+            review_threshold=screening.policy.review_threshold,
+            calibration=asdict(screening.policy.calibration) if screening.policy.calibration else None,
             all_references=screening.policy.all_references,
             list_version=screening.list_version,
             copy=screening.copy,
@@ -69,6 +90,8 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
             "screening_id": screening.id,
             "face_index": index,
             "verdict": face.verdict,
+            "quality": asdict(face.quality) if face.quality else None,
+            "reasons": [asdict(reason) for reason in face.reasons],
             **faces.to_columns(face.face),
         }
         inserted = await connection.execute(insert(screened_faces).values(row).returning(screened_faces.c.id))
@@ -116,23 +139,30 @@ async def withdraw_collection(connection: AsyncConnection, collection_id: int) -
 
 
 async def _withdraw(connection: AsyncConnection, withdrawn: ColumnElement[bool]) -> None:
-    affected = select(matches.c.face_id).where(withdrawn)
-    others = exists().where(matches.c.face_id == screened_faces.c.id, ~withdrawn)
+    counting = select(matches.c.face_id).where(withdrawn, matches.c.clearance_id.is_(None))
+    affected = (await connection.execute(counting)).scalars().all()
     await connection.execute(
-        update(screened_faces).where(screened_faces.c.id.in_(affected), ~others).values(verdict=Verdict.WITHDRAWN)
+        update(screened_faces).where(screened_faces.c.id.in_(counting)).values(verdict=Verdict.WITHDRAWN)
     )
     await connection.execute(delete(matches).where(withdrawn))
+    await clearances.judge_again(connection, affected)
 
 
-def _as_owned(face: ScreenedFace, owners: Mapping[int, int]) -> ScreenedFace:
-    if not face.matches:
-        return face
+def _as_it_stands(face: ScreenedFace, owners: Mapping[int, int], *, known: Mapping[int, Clearance]) -> ScreenedFace:
     kept = tuple(
-        replace(match, entry_id=owners[match.reference_image_id])
+        replace(match, entry_id=owner, clearance=_holding(match.clearance, owner, known=known))
         for match in face.matches
-        if match.reference_image_id in owners
+        if (owner := owners.get(match.reference_image_id)) is not None
     )
-    return replace(face, matches=kept, verdict=Verdict.MATCH if kept else Verdict.WITHDRAWN)
+    is_withdrawn = any(match.clearance is None for match in face.matches) and all(match.clearance for match in kept)
+    verdict = Verdict.WITHDRAWN if is_withdrawn else verdict_of(kept, is_legible=not face.reasons)
+    return replace(face, matches=with_margins(kept), verdict=verdict)
+
+
+def _holding(clearance: Clearance | None, owner: int, *, known: Mapping[int, Clearance]) -> Clearance | None:
+    """The clearance, if it still holds for whose match it is now."""
+    now = known.get(clearance.id) if clearance is not None else None
+    return now if now is not None and now.entry_id == owner and now.expired_at is None else None
 
 
 def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
@@ -182,31 +212,53 @@ async def _read(
     matches_of: dict[int, list[RowMapping]] = defaultdict(list)
     for row in match_rows:
         matches_of[row["face_id"]].append(row)
-    return [_screening(row, faces_of[row["id"]], matches_of) for row in rows]
+    cleared = {row["clearance_id"] for found in matches_of.values() for row in found if row["clearance_id"] is not None}
+    known = await clearances.by_ids(connection, cleared)
+
+    def matched(face_id: int, screening: RowMapping) -> tuple[Match, ...]:
+        return with_margins(_match(row, screening, known.get(row["clearance_id"])) for row in matches_of[face_id])
+
+    return [_screening(row, faces_of[row["id"]], matched) for row in rows]
 
 
-def _screening(row: RowMapping, face_rows: list[RowMapping], matches_of: dict[int, list[RowMapping]]) -> Screening:
-    policy = Policy(Metric(row["metric"]), row["threshold"], all_references=bool(row["all_references"]))
+def _screening(
+    row: RowMapping, face_rows: list[RowMapping], matched: Callable[[int, RowMapping], tuple[Match, ...]]
+) -> Screening:
     return Screening(
         id=row["id"],
         collection=row["collection"],
         image_identifier=row["image_identifier"],
         detector=row["detector"],
         model_name=row["model_name"],
-        policy=policy,
+        policy=Policy(
+            Metric(row["metric"]),
+            threshold=row["threshold"],
+            review_threshold=row["review_threshold"],
+            all_references=bool(row["all_references"]),
+            calibration=_calibration(row["calibration"]) if row["calibration"] else None,
+        ),
         list_version=row["list_version"],
         created_at=row["created_at"],
         faces=tuple(
             ScreenedFace(
                 faces.from_row(face),
                 Verdict(face["verdict"]),
-                tuple(_match(match, policy, row["model_name"]) for match in matches_of[face["id"]]),
+                matched(face["id"], row),
+                FaceQuality(**face["quality"]) if face["quality"] else None,
+                tuple(
+                    QualityReason(**{**reason, "issue": QualityIssue(reason["issue"])}) for reason in face["reasons"]
+                ),
             )
             for face in face_rows
         ),
         copy=row["copy"],
         error=ImageError(row["error_code"], row["error_detail"]) if row["error_code"] else None,
     )
+
+
+def _calibration(document: Mapping[str, Any]) -> AppliedCalibration:
+    crowding = document["crowding"]
+    return AppliedCalibration(**{**document, "crowding": Crowding(**crowding) if crowding else None})
 
 
 def _match_columns(face_id: int, match: Match) -> dict[str, object]:
@@ -221,12 +273,17 @@ def _match_columns(face_id: int, match: Match) -> dict[str, object]:
         "target_y": match.target.y,
         "target_w": match.target.w,
         "target_h": match.target.h,
+        "grade": match.grade,
         "distance": match.distance,
+        "score": match.score,
+        "supporting": match.supporting,
         "confidence": match.confidence,
+        "false_alert_probability": match.false_alert_probability,
+        "clearance_id": match.clearance.id if match.clearance else None,
     }
 
 
-def _match(row: RowMapping, policy: Policy, model_name: str) -> Match:
+def _match(row: RowMapping, screening: RowMapping, clearance: Clearance | None) -> Match:
     return Match(
         entry_id=row["entry_id"],
         name=row["name"],
@@ -234,9 +291,15 @@ def _match(row: RowMapping, policy: Policy, model_name: str) -> Match:
         reference_image_id=row["reference_image_id"],
         identity=row["identity"],
         target=Box(row["target_x"], row["target_y"], row["target_w"], row["target_h"]),
+        grade=Grade(row["grade"]),
         distance=row["distance"],
-        threshold=policy.threshold,
+        score=row["score"],
+        threshold=screening["threshold"],
+        review_threshold=screening["review_threshold"],
+        supporting=row["supporting"],
         confidence=row["confidence"],
-        model_name=model_name,
-        metric=policy.metric,
+        false_alert_probability=row["false_alert_probability"],
+        model_name=screening["model_name"],
+        metric=Metric(screening["metric"]),
+        clearance=clearance,
     )

@@ -1,44 +1,133 @@
 """What a screening asks, and what it answers."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from facescreen.domain.crowding import Crowding
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Face
+from facescreen.domain.quality import FaceQuality, QualityReason
 
 
 class Verdict(StrEnum):
     """What a screening says of one face."""
 
     MATCH = "match"
-    """At least one reference is within the threshold."""
+    """Somebody on the list is within the match threshold."""
+    POSSIBLE = "possible"
+    """Somebody is within the wider review threshold, and nobody within the match threshold."""
     CLEAR = "clear"
-    """No reference is within the threshold."""
+    """Nobody is within the review threshold, and the picture was good enough to tell."""
     NOT_SCREENABLE = "not_screenable"
-    """The face could not be compared: the outside service that found it did not see it again."""
+    """Nobody is within the review threshold, but the picture of the face is too bad to tell."""
     WITHDRAWN = "withdrawn"
     """Every match that the verdict rested on belonged to entries that were deleted since."""
 
 
+class Grade(StrEnum):
+    """How near a match is."""
+
+    MATCH = Verdict.MATCH
+    """Within the match threshold."""
+    POSSIBLE = Verdict.POSSIBLE
+    """Within the review threshold only."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedCalibration:
+    """What the thresholds of a result rest on.
+
+    Attributes:
+        id: of the collection's own calibration, ``None`` for the one that comes with the model.
+        source: what was measured, in words.
+        faces: how many were searched for it.
+        list_size: reference photos in the list when it was searched.
+        false_alert_rate, review_false_alert_rate: the share of faces of nobody on the list that such a list is expected
+            to alert for, at the match and at the review threshold.
+        crowding: how scores follow from distances, ``None`` where they are the same.
+        largest_distance: farther than this nobody counts, however small the score; ``None`` where scores are distances.
+    """
+
+    id: int | None
+    source: str
+    faces: int
+    list_size: int
+    false_alert_rate: float
+    review_false_alert_rate: float
+    crowding: Crowding | None = None
+    largest_distance: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How candidates become matches: the metric, the largest distance that still matches, one or all references."""
+    """How candidates become matches.
+
+    Attributes:
+        threshold: the largest score that matches.
+        review_threshold: the largest score that somebody should look at; at least ``threshold``.
+        all_references: one match per reference photo instead of one per person.
+        calibration: what is known of false alerts, ``None`` where nobody measured any.
+    """
 
     metric: Metric
     threshold: float
+    review_threshold: float
     all_references: bool = False
+    calibration: AppliedCalibration | None = None
+
+    @property
+    def largest_distance(self) -> float:
+        """Farther than this nobody counts, however small the score."""
+        largest = self.calibration.largest_distance if self.calibration is not None else None
+        return math.inf if largest is None else largest
+
+    def grade(self, score: float, distance: float) -> Grade | None:
+        """What the score of a person means whose nearest reference is so far, ``None`` for nothing."""
+        if distance > self.largest_distance:
+            return None
+        if score <= self.threshold:
+            return Grade.MATCH
+        return Grade.POSSIBLE if score <= self.review_threshold else None
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """A reviewer's word that one face of one result is not the person of one entry.
+
+    Attributes:
+        screening_id: the result, ``None`` once it was deleted.
+        expired_at: when it stopped to hold, because the entry's photos changed or the result was deleted; ``None``
+            while it holds.
+    """
+
+    id: int
+    entry_id: int
+    screening_id: int | None
+    face_index: int
+    note: str
+    created_at: datetime
+    expired_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One reference that the face matches, and what that rests on.
+    """One person, or one reference of a person, that the face resembles, and what that rests on.
 
     Attributes:
         identity: the reference photo, as ``<folder>/<file>`` below the blacklist folder.
         target: the face in the reference photo.
-        distance: raw, in ``metric``.
+        distance: raw, in ``metric``, to this reference.
+        score: what the thresholds are compared with: the distance of the person's nearest reference, or
+            :meth:`facescreen.domain.crowding.Crowding.scores` where those were measured.
+        supporting: how many of the person's references alone would be within the review threshold.
+        margin: how much larger the score of the next person within the review threshold is; ``None`` without one.
         confidence: calibrated probability in percent that both are one person, ``None`` without calibration.
+        false_alert_probability: that a face of nobody on the list comes so near to somebody on it, ``None`` where
+            nobody measured it.
+        clearance: why this match does not count, ``None`` where it does.
     """
 
     entry_id: int
@@ -47,11 +136,23 @@ class Match:
     reference_image_id: int
     identity: str
     target: Box
+    grade: Grade
     distance: float
+    score: float
     threshold: float
+    review_threshold: float
+    supporting: int
     confidence: float | None
+    false_alert_probability: float | None
     model_name: str
     metric: Metric
+    margin: float | None = None
+    clearance: Clearance | None = None
+
+    @property
+    def limit(self) -> float:
+        """The threshold that the score is within."""
+        return self.threshold if self.grade is Grade.MATCH else self.review_threshold
 
     @property
     def similarity(self) -> float | None:
@@ -59,13 +160,47 @@ class Match:
         return 100.0 * (1.0 - self.distance) if self.metric is Metric.SIMILARITY else None
 
 
+def verdict_of(matches: Iterable[Match], *, is_legible: bool) -> Verdict:
+    """What the matches that count say of a face; without any, whether its picture was good enough to clear it."""
+    grades = {match.grade for match in matches if match.clearance is None}
+    if grades:
+        return Verdict.MATCH if Grade.MATCH in grades else Verdict.POSSIBLE
+    return Verdict.CLEAR if is_legible else Verdict.NOT_SCREENABLE
+
+
+def with_margins(matches: Iterable[Match]) -> tuple[Match, ...]:
+    """The matches of a face in their order, each with how much larger the score of the next person is who counts."""
+    found = tuple(matches)
+    scores = {match.entry_id: match.score for match in found if match.clearance is None}
+
+    def margin(match: Match) -> float | None:
+        farther = [score for person, score in scores.items() if person != match.entry_id and score >= match.score]
+        return min(farther) - match.score if farther else None
+
+    return tuple(replace(match, margin=margin(match)) for match in found)
+
+
 @dataclass(frozen=True, slots=True)
 class ScreenedFace:
-    """A face of the input and the verdict on it; ``matches`` nearest first."""
+    """A face of the input and the verdict on it.
+
+    Attributes:
+        matches: nearest first; those with a clearance do not count.
+        quality: of the picture of the face, ``None`` in results from before it was measured.
+        reasons: what the picture lacks.
+    """
 
     face: Face
     verdict: Verdict
     matches: tuple[Match, ...]
+    quality: FaceQuality | None = None
+    reasons: tuple[QualityReason, ...] = ()
+
+    @property
+    def alerts(self) -> tuple[Match, ...]:
+        """The matches that count, by score; the first is the one that the verdict rests on."""
+        counting = (match for match in self.matches if match.clearance is None)
+        return tuple(sorted(counting, key=lambda match: (match.score, match.distance, match.reference_image_id)))
 
 
 @dataclass(frozen=True, slots=True)

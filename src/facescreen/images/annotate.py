@@ -16,9 +16,10 @@ from facescreen.domain.screening import ScreenedFace, Verdict
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Three of the eight that Okabe and Ito chose so that the colour-blind tell them apart (Color Universal Design, 2008).
+# Five of the eight that Okabe and Ito chose so that the colour-blind tell them apart (Color Universal Design, 2008).
 _COLOURS: dict[Verdict, Colour] = {
     Verdict.MATCH: (213, 94, 0),
+    Verdict.POSSIBLE: (230, 159, 0),
     Verdict.CLEAR: (0, 114, 178),
     Verdict.NOT_SCREENABLE: (204, 121, 167),
     Verdict.WITHDRAWN: (240, 228, 66),
@@ -49,7 +50,7 @@ class _Label:
 def annotate(image: Pixels, faces: Sequence[ScreenedFace]) -> Pixels:
     """A copy with every face's box and a label such as ``#0 match · Ada Lovelace · 0.031 ≤ 0.065 cosine``.
 
-    The number is the face's position in ``faces``, from 0 as in answers; name and distance are the best match's. Lines
+    The number is the face's position in ``faces``, from 0 as in answers; name and score are the best match's. Lines
     and letters grow with the image and shrink in a crowd. Labels stay inside and avoid each other and the faces as far
     as there is room; the longest text that fits well is taken, the number alone at the least. Characters that no font
     here can draw are spelled in ASCII, or else the entry's id stands for the name.
@@ -109,10 +110,10 @@ def _best_label(
 
 def _texts(number: int, screened: ScreenedFace) -> Iterator[str]:
     """What a label may say, longest first."""
-    if screened.matches:
-        best = screened.matches[0]
+    if screened.alerts:
+        best = screened.alerts[0]
         name = _drawable(best.name, otherwise=f"entry {best.entry_id}")
-        yield f"#{number} {screened.verdict} · {name} · {best.distance:.3f} ≤ {best.threshold:.3f} {best.metric}"
+        yield f"#{number} {screened.verdict} · {name} · {best.score:.3f} ≤ {best.limit:.3f} {best.metric}"
         yield f"#{number} {screened.verdict} · {name}"
         if len(name) > _SHORT_NAME:
             yield f"#{number} {screened.verdict} · {name[: _SHORT_NAME - 1].rstrip()}…"

@@ -5,7 +5,8 @@ from facescreen.domain.faces import Face
 from facescreen.images.sources import ImageSources
 from facescreen.pool import WorkPool
 from facescreen.services.intake import Intake
-from facescreen.services.matching import Matcher, ScreeningOptions
+from facescreen.services.matching import Matcher
+from facescreen.services.thresholds import ScreeningOptions
 
 
 class DetectionService:

@@ -11,7 +11,8 @@ from facescreen.domain.screening import Policy
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, default_threshold
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.collections import CollectionService
-from facescreen.services.matching import Matcher, ScreeningOptions
+from facescreen.services.matching import Matcher
+from facescreen.services.thresholds import ScreeningOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,11 @@ class HealthService:
         self._weights = weights
 
     async def health(self) -> Health:
-        """The state of the service; it takes a read of the database."""
+        """The state of the service; it takes a read of the database.
+
+        Raises:
+            ThresholdRequiredError: nothing says how near a match has to be.
+        """
         default = await self._collections.describe(DEFAULT_COLLECTION)
         plan = self._matcher.plan(ScreeningOptions())
         return Health(
@@ -75,7 +80,7 @@ class HealthService:
             backend=self._settings.face_processing_backend,
             detector=plan.detector_name,
             model=plan.model_name,
-            policy=plan.policy,
+            policy=await self._matcher.policy(default.collection, plan),
             collections=len(await self._collections.all()),
             list_version=default.version,
             entries=default.size.entries,

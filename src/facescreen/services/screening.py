@@ -2,28 +2,31 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from facescreen.backends.base import Backend, Probe
-from facescreen.db import blacklist, files, screenings
+from facescreen.db import clearances, files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
-from facescreen.domain.screening import ImageError, Match, ScreenedFace, Screening, Verdict
+from facescreen.domain.quality import FaceQuality
+from facescreen.domain.screening import ImageError, ScreenedFace, Screening
 from facescreen.errors import InputError, ResultNotFoundError, TooManyImagesError
 from facescreen.images.annotate import annotate
 from facescreen.images.decode import encode_jpeg
 from facescreen.images.sources import ImageSources, SourceImage, describe
 from facescreen.pool import WorkPool, together
 from facescreen.services.collections import CollectionService
-from facescreen.services.decision import decide
+from facescreen.services.decision import Decision, Near, decide
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
-from facescreen.services.matching import Matcher, Plan, ScreeningOptions
+from facescreen.services.matching import Matcher
+from facescreen.services.quality import assess
+from facescreen.services.thresholds import Plan, ScreeningOptions
 
 _IMAGES_AT_ONCE = 4
 """Images of one request whose pixels are in memory at the same time."""
@@ -33,6 +36,7 @@ _IMAGES_AT_ONCE = 4
 class _Prepared:
     identifier: str
     probe: Probe
+    qualities: Sequence[FaceQuality]
     copy: bytes
 
 
@@ -101,31 +105,27 @@ class ScreeningService:
             found = await self._matcher.find(
                 within, [item.probe for item in prepared if isinstance(item, _Prepared)], plan
             )
-            async with self._database.read() as connection:
-                near = {
-                    candidate.reference_image_id for candidates in found.candidates for candidate in candidates or ()
-                }
-                references = await blacklist.references(connection, near)
         blank = Screening(
             id=0,
             collection=within.name,
             image_identifier="",
             detector=plan.detector_name,
             model_name=plan.model_name,
-            policy=plan.policy,
+            policy=found.policy,
             list_version=found.version,
             created_at=datetime.now(UTC),
             faces=(),
         )
         judge = partial(
             decide,
-            references=references,
-            policy=plan.policy,
+            references=found.references,
+            policy=found.policy,
             model_name=plan.model_name,
             confidence=partial(self._matcher.confidence, plan),
+            false_alert_probability=found.false_alert_probability,
         )
-        verdicts = map(judge, found.candidates)
-        return await self._store([_judged(item, verdicts, blank) for item in prepared])
+        near = iter(found.faces)
+        return await self._store([_judged(item, near, blank=blank, judge=judge) for item in prepared])
 
     async def get(self, screening_id: int) -> Screening:
         """The stored result, or :class:`ResultNotFoundError`."""
@@ -166,11 +166,13 @@ class ScreeningService:
             screening = await screenings.get_screening(connection, screening_id)
             if screening is None:
                 raise ResultNotFoundError(f"there is no stored result {screening_id}")
+            await clearances.expire_for_screening(connection, screening_id)
             await screenings.delete_screening(connection, screening_id)
             if screening.copy:
                 copies.append(FileName(StoreName.PROCESSED, screening.copy))
                 await files.intend(connection, copies, owner=None)
         await self._stored.remove(copies)
+        await self._database.truncate_wal()
 
     async def _prepare_all(self, images: Sequence[str | SourceImage], plan: Plan) -> list[_Prepared | _Refused]:
         room = asyncio.Semaphore(_IMAGES_AT_ONCE)
@@ -182,12 +184,13 @@ class ScreeningService:
                 source = await self._sources.read(image) if isinstance(image, str) else image
                 pixels = await self._intake.decode(source.data)
 
-                async def find() -> Probe:
+                async def find() -> tuple[Probe, Sequence[FaceQuality]]:
                     faces = await self._backend.detect(pixels, plan.detector)
-                    return await self._backend.prepare(pixels, faces, plan.model)
+                    probe = await self._backend.prepare(pixels, faces, plan.model)
+                    return probe, await self._pool.run(lambda: [assess(pixels, face) for face in faces])
 
-                probe, copy = await asyncio.gather(find(), self._pool.run(encode_jpeg, pixels))
-                return _Prepared(source.identifier, probe, copy)
+                (probe, qualities), copy = await asyncio.gather(find(), self._pool.run(encode_jpeg, pixels))
+                return _Prepared(source.identifier, probe, qualities, copy)
         except InputError as error:
             identifier = await self._pool.run(describe, image) if isinstance(image, str) else image.identifier
             return _Refused(identifier, ImageError(error.code, str(error)))
@@ -205,11 +208,14 @@ class ScreeningService:
 
 
 def _judged(
-    item: _Prepared | _Refused, verdicts: Iterator[tuple[Verdict, tuple[Match, ...]]], blank: Screening
+    item: _Prepared | _Refused, near: Iterator[Near | None], *, blank: Screening, judge: Callable[..., Decision]
 ) -> tuple[Screening, bytes | None]:
-    """The result of one image and its copy; takes as many verdicts as the image has faces."""
+    """The result of one image and its copy; takes as much of what was found as the image has faces."""
     if isinstance(item, _Refused):
         return replace(blank, image_identifier=item.identifier, error=item.error), None
-    faces = tuple(ScreenedFace(face, *next(verdicts)) for face in item.probe.faces)
+    faces = []
+    for face, quality in zip(item.probe.faces, item.qualities, strict=True):
+        verdict, matches, reasons = judge(next(near), quality=quality)
+        faces.append(ScreenedFace(face, verdict, matches, quality, reasons))
     name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
-    return replace(blank, image_identifier=item.identifier, faces=faces, copy=name), item.copy
+    return replace(blank, image_identifier=item.identifier, faces=tuple(faces), copy=name), item.copy
