@@ -374,7 +374,6 @@ def _calibration(
         backend=backend,
         collections=collections,
         matcher=recognition.matcher,
-        replica=replica,
         reindex=reindex,
         reader=ProbeReader(backend=backend, intake=intake, at_once=_THREADS),
         defaults=_defaults(settings),

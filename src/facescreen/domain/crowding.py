@@ -19,7 +19,7 @@ NEIGHBOURS: Final = 64
 many nearer people beside them that their score is beyond every threshold."""
 
 SHORTEST_LIST: Final = 200
-"""Reference photos from which on scores are worth more than distances: on a shorter list the next people are too far to
+"""People from which on scores are worth more than distances: on a shorter list the next people are too far to
 tell a crowd by. It is the first length where scores lose on neither half of ``bench/false_alerts.py``."""
 
 _COHORT: Final = 5

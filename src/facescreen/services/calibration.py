@@ -43,7 +43,6 @@ from facescreen.services.intake import Intake
 from facescreen.services.matching import Matcher
 from facescreen.services.quality import assess
 from facescreen.services.reindex import Progress, ReindexService
-from facescreen.services.replica import ListReplica
 from facescreen.services.thresholds import (
     Plan,
     ScreeningDefaults,
@@ -242,7 +241,6 @@ class CalibrationService:
         backend: EmbeddingBackend,
         collections: CollectionService,
         matcher: Matcher,
-        replica: ListReplica,
         reindex: ReindexService,
         reader: ProbeReader,
         defaults: ScreeningDefaults,
@@ -251,7 +249,6 @@ class CalibrationService:
         self._backend = backend
         self._collections = collections
         self._matcher = matcher
-        self._replica = replica
         self._reindex = reindex
         self._reader = reader
         self._defaults = defaults
@@ -353,8 +350,7 @@ class CalibrationService:
         calibration = own or shipped_calibration(defaults.model, defaults.budget)
         if calibration is None:
             raise CalibrationNotFoundError(f"false alerts were never measured for model {defaults.model}")
-        size = (await self._replica.catch_up(within.id, defaults.model)).size
-        policy = resolve_policy(self._matcher.plan(ScreeningOptions()), calibration, size)
+        policy = await self._matcher.policy(within, self._matcher.plan(ScreeningOptions()))
         if policy.calibration is None:
             raise AssertionError("a policy that rests on a calibration names it")
         return CalibrationInForce(calibration, policy, policy.calibration)

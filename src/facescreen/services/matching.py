@@ -11,7 +11,7 @@ from facescreen.backends.base import EmbeddingBackend, GalleryBackend, Probe
 from facescreen.db import blacklist, calibrations, clearances
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import Collection, Entry, ReferenceImage
-from facescreen.domain.crowding import NEIGHBOURS, Crowding, is_crowd
+from facescreen.domain.crowding import NEIGHBOURS, SHORTEST_LIST, Crowding, is_crowd
 from facescreen.domain.distances import Metric, convert, distances, from_cosine
 from facescreen.domain.faces import Candidate, Neighbours, Pixels, Vector, Vectors
 from facescreen.domain.false_alerts import Calibration, FalseAlertCurve
@@ -21,7 +21,7 @@ from facescreen.pool import together
 from facescreen.recognition.catalog import confidence, default_threshold
 from facescreen.services.decision import Cleared, Near
 from facescreen.services.reindex import ReindexService
-from facescreen.services.replica import ListReplica
+from facescreen.services.replica import ListReplica, ListState
 from facescreen.services.thresholds import (
     Plan,
     ScreeningDefaults,
@@ -136,9 +136,10 @@ class EmbeddingMatcher:
 
     async def policy(self, collection: Collection, plan: Plan) -> Policy:
         calibration = await self._calibration(collection, plan)
-        # What has neither evidence nor weights is told that it needs a threshold.
-        size = 0 if calibration is None else (await self._replica.catch_up(collection.id, plan.model)).size
-        return resolve_policy(plan, calibration, size)
+        if calibration is None:  # what has no weights either is told that it needs a threshold
+            return resolve_policy(plan, None, 0)
+        state = await self._replica.catch_up(collection.id, plan.model)
+        return resolve_policy(in_list(plan, state), calibration, state.size)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
         await self.policy(collection, plan)
@@ -148,6 +149,7 @@ class EmbeddingMatcher:
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
         calibration = await self._calibration(collection, plan)
         state = await self._replica.catch_up(collection.id, plan.model)
+        plan = in_list(plan, state)
         policy = resolve_policy(plan, calibration, state.size)
         if not any(probe.faces for probe in probes):
             return Found(state.version, policy, (), {})
@@ -267,6 +269,11 @@ class GalleryMatcher:
 
     def confidence(self, plan: Plan, distance: float) -> float | None:  # noqa: ARG002 - interface
         return None
+
+
+def in_list(plan: Plan, state: ListState) -> Plan:
+    """The plan for the list as it stands: scores need a crowd, and many photos of few people are none."""
+    return plan if state.people >= SHORTEST_LIST else replace(plan, by_distance=True)
 
 
 def scored(

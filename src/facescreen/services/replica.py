@@ -24,11 +24,13 @@ class ListState:
     """What the index of a collection and an embedding space holds.
 
     Attributes:
+        people: in the collection.
         size: how many reference photos.
         missing: how many it lacks.
     """
 
     version: int
+    people: int
     size: int
     missing: int
 
@@ -115,6 +117,7 @@ class ListReplica:
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection_id)
             size, missing = await blacklist.count_embedded(connection, collection_id, space)
+            people = (await collections.size(connection, collection_id)).entries
             alive = await collections.collection_ids(connection)
             if known is None:
                 ids, vectors = await blacklist.vectors(connection, collection_id, space)
@@ -126,4 +129,4 @@ class ListReplica:
                 fresh = [id_ for id_, kind in touched.items() if kind is ChangeKind.EMBEDDED]
                 ids, vectors = await blacklist.vectors(connection, collection_id, space, ids=fresh)
         await self._release(held, alive)
-        return IndexUpdate(ids, vectors, withdrawn), ListState(version, size, missing)
+        return IndexUpdate(ids, vectors, withdrawn), ListState(version, people, size, missing)
