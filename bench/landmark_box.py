@@ -1,6 +1,6 @@
 """The shape of the boxes that dlib's landmark model was trained on, which are those of dlib's own detector.
 
-    python bench/landmark_box.py ../shared/faces/lfw/images
+    python bench/landmark_box.py LFW/images
 
 Prints the median side of the box, and how far its centre lies beside and below the middle of the eyes, all in units of
 the distance between the eyes: ``TRAINING_BOX`` in ``facescreen/recognition/alignment.py``.

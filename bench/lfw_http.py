@@ -1,6 +1,6 @@
 """Screening of Labeled Faces in the Wild through a running service, as it decides by itself.
 
-    python bench/lfw_http.py http://127.0.0.1:8000 ../shared/faces/lfw/images
+    python bench/lfw_http.py http://127.0.0.1:8000 LFW/images
 
 Enrolls the first photo of everybody who has two or more, screens all other photos with the thresholds that the service
 chooses, and deletes what it enrolled and stored. In an enrolled photo the largest face is taken for the person's, in a

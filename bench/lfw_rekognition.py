@@ -1,6 +1,6 @@
 """Whether facescreen on Rekognition says what the local backend says, on Labeled Faces in the Wild.
 
-    python bench/lfw_rekognition.py http://127.0.0.1:8000 http://127.0.0.1:8001 ../shared/faces/lfw/images
+    python bench/lfw_rekognition.py http://127.0.0.1:8000 http://127.0.0.1:8001 LFW/images
 
 The first service compares embeddings. The second one runs with ``FACE_PROCESSING_BACKEND=aws_rekognition`` and has the
 first one's ``/rekognition`` for its Rekognition, so that both see with the same model, and every difference is one of

@@ -1,6 +1,6 @@
 """How long a report on a long list takes, with the search for near pairs beside a search for each photo.
 
-    python -m bench.list_report ../shared/faces/lfw/images
+    python -m bench.list_report LFW/images
 
 The list is made: people as different from each other, and photos of one person as different, as in the given photos
 (the part of a file's name before its number is the person), normally distributed, and some people twice.

@@ -1,6 +1,6 @@
 """What bad pictures do to recognition: the source of the limits in domain/quality.py and services/quality.py.
 
-    python bench/quality.py ../shared/faces/lfw/images ../shared/faces/lfw/pairs.csv
+    python bench/quality.py LFW/images LFW/pairs.csv
 
 Photos are made smaller, blurred, darkened, overexposed and partly covered, encoded as JPEG, and the face is sought
 again. Of the faces that are found, those count as recognized that are within the distance of one false match in a

@@ -1,6 +1,6 @@
 """What was tried to get more accuracy out of the same weights (mtcnn and Dlib), and what it was worth.
 
-    python -m bench.variants ../shared/faces/lfw/images ../shared/faces/lfw/pairs.csv
+    python -m bench.variants LFW/images LFW/pairs.csv
 
 Prints, for every variant, how many crops of a face it embeds, the accuracy over the listed pairs (each fold by the
 threshold that is best on the other), the share of pairs of one person below the distance of false match rates of
