@@ -220,7 +220,7 @@ async def test_a_face_that_the_service_refuses_now_is_told(
 
 
 async def test_an_audit_beside_an_enrollment_and_a_withdrawal_finds_nothing(settings: Settings, aws: Aws) -> None:
-    async with serving(settings.model_copy(update={"aws_read_timeout_seconds": 1})) as client:
+    async with serving(settings.model_copy(update={"aws_read_timeout_seconds": 2})) as client:
         bob = await enroll(client, "Bob", photo(BLUE))
         indexing = aws.rekognition.fail("IndexFaces", Silence.HANG)
         enrolling = asyncio.create_task(enroll(client, "Ada", photo(RED), photo(GREEN)))
@@ -236,7 +236,7 @@ async def test_an_audit_beside_an_enrollment_and_a_withdrawal_finds_nothing(sett
 
 
 async def test_what_comes_while_the_files_are_listed_is_not_missing(settings: Settings, aws: Aws) -> None:
-    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 2})
     async with serving(settings) as client:
         # The audit has listed the folders, and hangs for longer than the enrollment.
         listing = aws.s3.fail("GET", Silence.HANG, times=2)
@@ -249,7 +249,7 @@ async def test_what_comes_while_the_files_are_listed_is_not_missing(settings: Se
 
 
 async def test_a_photo_that_cannot_be_copied_is_not_taken_away(settings: Settings, aws: Aws) -> None:
-    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 2})
     async with serving(settings) as client:
         await enroll(client, "Ada", photo(RED))
         ((key, data),) = aws.objects().items()
@@ -267,7 +267,7 @@ async def test_a_photo_that_cannot_be_copied_is_not_taken_away(settings: Setting
 
 
 async def test_a_photo_that_is_withdrawn_while_it_is_copied_goes(settings: Settings, aws: Aws) -> None:
-    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 1})
+    settings = settings.model_copy(update={"aws_keep_local_copy": True, "aws_read_timeout_seconds": 2})
     async with serving(settings) as client:
         ada = await enroll(client, "Ada", photo(RED))
         (key,) = aws.objects()

@@ -37,7 +37,7 @@ def codes(responses: list[httpx.Response]) -> list[int]:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Where the first attempt of a call that hangs is over soon, and the next ones have all the time they need."""
-    return settings.model_copy(update={"aws_read_timeout_seconds": 1})
+    return settings.model_copy(update={"aws_read_timeout_seconds": 2})
 
 
 async def test_many_are_enrolled_and_withdrawn_at_once(client: httpx.AsyncClient, settings: Settings, aws: Aws) -> None:
