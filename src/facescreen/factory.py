@@ -366,14 +366,14 @@ def _calibration(
     settings: Settings, recognition: _Recognition, database: Database, *, collections: CollectionService, intake: Intake
 ) -> CalibrationService | None:
     """What measures false alerts of the embeddings that are kept here."""
-    backend, replica, reindex = recognition.embeddings, recognition.replica, recognition.reindex
-    if backend is None or replica is None or reindex is None:
+    backend, matcher, reindex = recognition.embeddings, recognition.matcher, recognition.reindex
+    if backend is None or reindex is None or not isinstance(matcher, EmbeddingMatcher):
         return None
     return CalibrationService(
         database=database,
         backend=backend,
         collections=collections,
-        matcher=recognition.matcher,
+        matcher=matcher,
         reindex=reindex,
         reader=ProbeReader(backend=backend, intake=intake, at_once=_THREADS),
         defaults=_defaults(settings),

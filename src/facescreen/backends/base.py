@@ -25,11 +25,13 @@ class Probe:
     """What is left of an image once its faces are found: each face and the crop of it that the search expects.
 
     Attributes:
-        crops: one per face, RGB uint8 of shape (rows, columns, 3).
+        crops: one per face, RGB uint8 of shape (rows, columns, 3); none where ``vectors`` are there.
+        vectors: raw embeddings (faces, dimension) by the model of the search, if they were made already.
     """
 
     faces: tuple[Face, ...]
     crops: tuple[NDArray[np.uint8], ...]
+    vectors: Vectors | None = None
 
 
 class Backend(Protocol):

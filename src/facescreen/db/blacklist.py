@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -29,6 +28,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import clearances, faces
+from facescreen.db.batches import batches
 from facescreen.db.schema import (
     changes,
     collections,
@@ -39,13 +39,10 @@ from facescreen.db.schema import (
     screened_faces,
     screenings,
 )
+from facescreen.db.vectors import pack, unpack
 from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
 from facescreen.domain.quality import FaceQuality
-
-_VECTOR = np.dtype("<f4")
-_CHUNK = 500
-"""Ids in one statement, below SQLite's limit on bound values."""
 
 _ENTRIES = select(
     *(column for column in entries.c if column is not entries.c.collection_id), collections.c.name.label("collection")
@@ -170,7 +167,7 @@ async def insert_embedding(connection: AsyncConnection, reference_image_id: int,
             reference_image_id=reference_image_id,
             space=embedded.space,
             collection_id=row.collection_id,
-            vector=embedded.vector.astype(_VECTOR).tobytes(),
+            vector=pack(embedded.vector),
         )
         .on_conflict_do_nothing()
     )
@@ -316,9 +313,8 @@ async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> s
 async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> dict[int, int]:
     """Whose these reference images are, by id; ids that are gone are left out."""
     owners: dict[int, int] = {}
-    wanted = sorted(set(image_ids))
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = reference_images.c.id.in_(wanted[start : start + _CHUNK])
+    for ids in batches(image_ids):
+        chunk = reference_images.c.id.in_(ids)
         rows = await connection.execute(select(reference_images.c.id, reference_images.c.entry_id).where(chunk))
         owners.update((row.id, row.entry_id) for row in rows)
     return owners
@@ -327,10 +323,9 @@ async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> di
 async def reference_counts(connection: AsyncConnection, entry_ids: Iterable[int]) -> dict[int, int]:
     """How many active reference images these entries have; those without any are left out."""
     counts: dict[int, int] = {}
-    wanted = sorted(set(entry_ids))
     owner, status = reference_images.c.entry_id, reference_images.c.status
-    for start in range(0, len(wanted), _CHUNK):
-        active = (owner.in_(wanted[start : start + _CHUNK]), status == Status.ACTIVE)
+    for ids in batches(entry_ids):
+        active = (owner.in_(ids), status == Status.ACTIVE)
         rows = await connection.execute(select(owner, func.count()).where(*active).group_by(owner))
         counts.update((row[0], row[1]) for row in rows)
     return counts
@@ -374,10 +369,9 @@ async def named_photos(connection: AsyncConnection) -> set[str]:
 async def kept_photos(connection: AsyncConnection, names: Sequence[str]) -> set[str]:
     """Those of the names that rows know which are not being withdrawn."""
     found: set[str] = set()
-    for start in range(0, len(names), _CHUNK):
+    for some in batches(names):
         for column in (reference_images.c.photo, reference_images.c.watched):
-            chunk = column.in_(names[start : start + _CHUNK])
-            kept = select(column).where(chunk, reference_images.c.status != Status.WITHDRAWING)
+            kept = select(column).where(column.in_(some), reference_images.c.status != Status.WITHDRAWING)
             found.update((await connection.execute(kept)).scalars())
     return found
 
@@ -424,13 +418,9 @@ async def vectors(
         rows = (await connection.execute(statement)).all()
     else:
         rows = []
-        for start in range(0, len(ids), _CHUNK):
-            chunk = embeddings.c.reference_image_id.in_(ids[start : start + _CHUNK])
-            rows += (await connection.execute(statement.where(chunk))).all()
-    if not rows:
-        return [], np.empty((0, 0), np.float32)
-    found = np.frombuffer(b"".join(row.vector for row in rows), _VECTOR).reshape(len(rows), -1)
-    return [row.reference_image_id for row in rows], found.astype(np.float32)
+        for some in batches(ids):
+            rows += (await connection.execute(statement.where(embeddings.c.reference_image_id.in_(some)))).all()
+    return [row.reference_image_id for row in rows], unpack(row.vector for row in rows)
 
 
 async def count_embedded(connection: AsyncConnection, collection_id: int, space: str) -> tuple[int, int]:
@@ -460,9 +450,8 @@ async def images_without_embedding(
 async def _with_images(connection: AsyncConnection, statement: Select[Any]) -> list[Entry]:
     rows = (await connection.execute(statement)).mappings().all()
     images: dict[int, list[ReferenceImage]] = defaultdict(list)
-    ids = [row["id"] for row in rows]
-    for start in range(0, len(ids), _CHUNK):
-        chunk = reference_images.c.entry_id.in_(ids[start : start + _CHUNK])
+    for ids in batches(row["id"] for row in rows):
+        chunk = reference_images.c.entry_id.in_(ids)
         found = await connection.execute(select(reference_images).where(chunk).order_by(reference_images.c.id))
         for row in found.mappings():
             images[row["entry_id"]].append(_image(row))
@@ -474,11 +463,9 @@ async def _owned(
 ) -> list[tuple[Entry, ReferenceImage]]:
     """Active reference images by a column's values, each with its entry without images."""
     found = []
-    wanted = sorted(set(keys))
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = column.in_(wanted[start : start + _CHUNK])
+    for some in batches(keys):
         active = reference_images.c.status == Status.ACTIVE
-        rows = await connection.execute(select(reference_images).where(chunk, active))
+        rows = await connection.execute(select(reference_images).where(column.in_(some), active))
         images = [_image(row) for row in rows.mappings()]
         owners = await connection.execute(_ENTRIES.where(entries.c.id.in_({image.entry_id for image in images})))
         by_id = {row["id"]: _entry(row, ()) for row in owners.mappings()}

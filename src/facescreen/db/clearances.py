@@ -4,21 +4,18 @@ A match carries the clearance that it does not count for; it is always one of th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from facescreen.db.batches import batches
 from facescreen.db.schema import clearances, matches, screened_faces
+from facescreen.db.vectors import pack, unpack
 from facescreen.domain.faces import Vector
 from facescreen.domain.screening import Clearance, Grade, Verdict
-
-_VECTOR = np.dtype("<f4")
-_CHUNK = 500
-"""Ids in one statement, below SQLite's limit on bound values."""
 
 _CLEARANCE = select(
     *(column for column in clearances.c if column is not clearances.c.space and column is not clearances.c.vector)
@@ -56,7 +53,7 @@ async def insert_clearance(connection: AsyncConnection, new: NewClearance) -> No
         "note": new.note,
         "expired_at": None,
         "space": new.space,
-        "vector": new.vector.astype(_VECTOR).tobytes(),
+        "vector": pack(new.vector),
     }
     renewed = await connection.execute(update(clearances).where(*same).values(holding).returning(clearances.c.id))
     clearance_id = renewed.scalar_one_or_none()
@@ -83,7 +80,7 @@ async def insert_clearance(connection: AsyncConnection, new: NewClearance) -> No
 async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> Mapping[int, Clearance]:
     """Clearances by id, expired or not; ids that are gone are left out."""
     found: dict[int, Clearance] = {}
-    for chunk in _chunks(ids):
+    for chunk in batches(ids):
         rows = await connection.execute(_CLEARANCE.where(clearances.c.id.in_(chunk)))
         found.update((row["id"], _clearance(row)) for row in rows.mappings())
     return found
@@ -97,7 +94,7 @@ async def clearances_of(
     Each with the raw embedding (dimension,) of the face that was cleared.
     """
     found: defaultdict[int, list[tuple[Clearance, Vector]]] = defaultdict(list)
-    for chunk in _chunks(entry_ids):
+    for chunk in batches(entry_ids):
         rows = await connection.execute(
             select(clearances)
             .where(
@@ -108,7 +105,7 @@ async def clearances_of(
             .order_by(clearances.c.id)
         )
         for row in rows.mappings():
-            vector = np.frombuffer(row["vector"], _VECTOR).astype(np.float32)
+            (vector,) = unpack([row["vector"]])
             found[row["entry_id"]].append((_clearance(row), vector))
     return dict(found)
 
@@ -133,7 +130,7 @@ async def expire_for_screening(connection: AsyncConnection, screening_id: int) -
     given = select(clearances.c.id).where(clearances.c.screening_id == screening_id)
     ids = (await connection.execute(carried.union(given))).scalars().all()
     await connection.execute(update(matches).where(theirs).values(clearance_id=None))
-    for chunk in _chunks(ids):
+    for chunk in batches(ids):
         await _forget_unseen(connection, clearances.c.id.in_(chunk))
 
 
@@ -166,7 +163,7 @@ async def judge_again(connection: AsyncConnection, face_ids: Iterable[int]) -> N
         (func.json_array_length(screened_faces.c.reasons) == 0, Verdict.CLEAR),
         else_=Verdict.NOT_SCREENABLE,
     )
-    for chunk in _chunks(face_ids):
+    for chunk in batches(face_ids):
         await connection.execute(update(screened_faces).where(screened_faces.c.id.in_(chunk)).values(verdict=verdict))
 
 
@@ -185,11 +182,6 @@ async def _expire(connection: AsyncConnection, which: ColumnElement[bool]) -> No
 async def _forget_unseen(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
     unseen = ~exists().where(matches.c.clearance_id == clearances.c.id)
     await connection.execute(delete(clearances).where(which, clearances.c.expired_at.is_not(None), unseen))
-
-
-def _chunks(ids: Iterable[int]) -> Iterator[list[int]]:
-    wanted = sorted(set(ids))
-    return (wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK))
 
 
 def _clearance(row: RowMapping) -> Clearance:

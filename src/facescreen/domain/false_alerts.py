@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facescreen.domain.crowding import NEIGHBOURS, Crowding
 from facescreen.domain.distances import EmbeddingMetric, Metric, convert, unit
 from facescreen.domain.faces import Vectors
+from facescreen.domain.sampling import chance_of_any
 
 MEASURED_METRICS: Final[tuple[EmbeddingMetric, ...]] = (Metric.COSINE, Metric.EUCLIDEAN)
 """One for each geometry; the others convert to the first."""
@@ -369,7 +370,7 @@ def measure_curve(
     sizes = _parts(list_size)
     rates = []
     for size in sizes:
-        touched = _chances(list_size, size, int(near.max(initial=0)))[near]
+        touched = chance_of_any(list_size, size, near)
         rates.append(tuple(np.round(touched.mean(axis=0), _DIGITS).tolist()))
     return FalseAlertCurve(metric, len(near), sizes, tuple(distances), tuple(rates))
 
@@ -394,14 +395,3 @@ def _parts(list_size: int) -> tuple[int, ...]:
     """1, 2, 5, 10, 20, 50, ... and the whole."""
     steps = (step * 10**power for power in range(len(str(list_size))) for step in (1, 2, 5))
     return (*(size for size in steps if size < list_size), list_size)
-
-
-def _chances(total: int, drawn: int, most: int) -> NDArray[np.float64]:
-    """For 0, 1, ... ``most``: the probability that ``drawn`` of ``total`` things hold one of so many of them.
-
-    All are missed with the product of ``1 - drawn / left`` over them, ``left`` being how many were not passed yet.
-    """
-    left = total - np.arange(most, dtype=np.float64)
-    with np.errstate(divide="ignore"):  # the logarithm of 0: so many cannot all be missed
-        missed = np.log1p(-np.minimum(drawn / left, 1.0))
-    return -np.expm1(np.concatenate(([0.0], np.cumsum(missed))))

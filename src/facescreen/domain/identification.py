@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import gammaln
 
 from facescreen.domain.biometrics import Counts, Flags, Floats, curve_thresholds, just_below, pairwise, rate
 from facescreen.domain.crowding import NEIGHBOURS, Crowding
 from facescreen.domain.distances import EmbeddingMetric, Metric, from_cosine
 from facescreen.domain.evaluation import IdentificationCurvePoint, IdentificationPoint, ListSize
 from facescreen.domain.faces import Vectors
+from facescreen.domain.sampling import chance_of_any
 
 FALSE_POSITIVE_TARGETS: Final = (10, 100, 1_000)
 """One face of a stranger in so many raises an alert."""
@@ -164,11 +164,11 @@ class EveryPart(Searches):
     def found(self, threshold: float) -> float:
         """As a mean over the parts that hold the person."""
         counted = self.own <= threshold
-        return float(_chance_of_none(self.whole - 1, self.references - 1, self.nearer[counted]).sum())
+        return float((1.0 - chance_of_any(self.whole - 1, self.references - 1, self.nearer[counted])).sum())
 
     def alerts(self, threshold: float) -> float:
         near = np.count_nonzero(self.strangers <= threshold, axis=1)
-        return float((1.0 - _chance_of_none(self.whole, self.references, near)).sum())
+        return float(chance_of_any(self.whole, self.references, near).sum())
 
     def levels(self) -> Floats:
         return np.unique(self.strangers)
@@ -280,12 +280,3 @@ def _from_scores(metric: EmbeddingMetric, scores: Floats) -> Floats:
     """Cosine scores in an angle-based metric; beyond its largest distance all are the same."""
     distances = from_cosine(metric, np.minimum(scores, Metric.COSINE.maximum))
     return np.where(np.isfinite(scores), distances, math.inf)
-
-
-def _chance_of_none(total: int, drawn: int, near: Counts) -> Floats:
-    """Probability that ``drawn`` of ``total`` things, without putting back, are none of ``near`` of them."""
-    apart = np.maximum(total - near - drawn, 0)
-    # ln C(n - k, m) - ln C(n, m), so ordered that it is exactly 0 for k = 0.
-    log = (gammaln(total - near + 1) - gammaln(total + 1)) - (gammaln(apart + 1) - gammaln(total - drawn + 1))
-    chance: Floats = np.where(near + drawn > total, 0.0, np.exp(np.minimum(log, 0.0)))
-    return chance

@@ -40,7 +40,7 @@ from facescreen.services.collections import CollectionService, present_collectio
 from facescreen.services.dataset import person_of, photos_in
 from facescreen.services.evaluation import centred_face
 from facescreen.services.intake import Intake
-from facescreen.services.matching import Matcher
+from facescreen.services.matching import EmbeddingMatcher
 from facescreen.services.quality import assess
 from facescreen.services.reindex import Progress, ReindexService
 from facescreen.services.thresholds import (
@@ -49,7 +49,6 @@ from facescreen.services.thresholds import (
     ScreeningOptions,
     deciding_curve,
     resolve_policy,
-    shipped_calibration,
 )
 
 Choose = Callable[[Pixels, tuple[Face, ...]], Sequence[Face]]
@@ -240,7 +239,7 @@ class CalibrationService:
         database: Database,
         backend: EmbeddingBackend,
         collections: CollectionService,
-        matcher: Matcher,
+        matcher: EmbeddingMatcher,
         reindex: ReindexService,
         reader: ProbeReader,
         defaults: ScreeningDefaults,
@@ -342,15 +341,12 @@ class CalibrationService:
             CalibrationNotFoundError: false alerts were never measured for the configured model.
             ThresholdRequiredError: too few were measured to choose a threshold by.
         """
-        defaults = self._defaults
-        space = self._backend.space(defaults.model)
         within = await self._collections.get(collection)
-        async with self._database.read() as connection:
-            own = await calibrations.latest_calibration(connection, within.id, space)
-        calibration = own or shipped_calibration(defaults.model, defaults.budget)
+        plan = self._matcher.plan(ScreeningOptions())
+        calibration = await self._matcher.calibration(within, plan)
         if calibration is None:
-            raise CalibrationNotFoundError(f"false alerts were never measured for model {defaults.model}")
-        policy = await self._matcher.policy(within, self._matcher.plan(ScreeningOptions()))
+            raise CalibrationNotFoundError(f"false alerts were never measured for model {plan.model}")
+        policy = await self._matcher.policy(within, plan)
         if policy.calibration is None:
             raise AssertionError("a policy that rests on a calibration names it")
         return CalibrationInForce(calibration, policy, policy.calibration)

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import ModelName
-from facescreen.db import blacklist, clearances, screenings
+from facescreen.db import blacklist, clearances
 from facescreen.db.clearances import NewClearance
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
@@ -18,12 +18,12 @@ from facescreen.errors import (
     MatchNotFoundError,
     OptionNotAvailableError,
     PictureGoneError,
-    ResultNotFoundError,
 )
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import MODELS
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
+from facescreen.services.screening import present_screening
 
 
 class ClearingService:
@@ -64,18 +64,18 @@ class ClearingService:
             OverloadedError: too much is waiting; nothing was begun.
         """
         async with self._database.read() as connection:
-            screening = await _present(connection, screening_id)
+            screening = await present_screening(connection, screening_id)
             face = _face(screening, face_index)
             _matches(face, entry_id)
             photos = await _photos(connection, entry_id)
         space, vector = await self._embed(screening, face.face)
         async with self._database.write() as connection:
-            _matches(_face(await _present(connection, screening_id), face_index), entry_id)
+            _matches(_face(await present_screening(connection, screening_id), face_index), entry_id)
             if await _photos(connection, entry_id) != photos:
                 raise EntryChangedError("the photos of this entry changed meanwhile; look at them again")
             cleared = NewClearance(entry_id, screening_id, face_index, note=note, space=space, vector=vector)
             await clearances.insert_clearance(connection, cleared)
-            return await _present(connection, screening_id)
+            return await present_screening(connection, screening_id)
 
     async def undo(self, screening_id: int, face_index: int, *, entry_id: int) -> Screening:
         """The result once the face's matches of the entry count again, as they do wherever the clearance was applied.
@@ -84,13 +84,13 @@ class ClearingService:
             ClearanceNotFoundError: the face was not cleared of being this person.
         """
         async with self._database.write() as connection:
-            matches = _matches(_face(await _present(connection, screening_id), face_index), entry_id)
+            matches = _matches(_face(await present_screening(connection, screening_id), face_index), entry_id)
             carried = {match.clearance.id for match in matches if match.clearance is not None}
             if not carried:
                 raise ClearanceNotFoundError(f"face {face_index} was not cleared of being entry {entry_id}")
             for clearance_id in carried:
                 await clearances.undo(connection, clearance_id)
-            screening = await _present(connection, screening_id)
+            screening = await present_screening(connection, screening_id)
         await self._database.truncate_wal()
         return screening
 
@@ -111,13 +111,6 @@ class ClearingService:
             probe = await self._backend.prepare(pixels, (face,), model)
             vectors = await self._backend.embed([probe], model)
         return self._backend.space(model), vectors[0]
-
-
-async def _present(connection: AsyncConnection, screening_id: int) -> Screening:
-    screening = await screenings.get_screening(connection, screening_id)
-    if screening is None:
-        raise ResultNotFoundError(f"there is no stored result {screening_id}")
-    return screening
 
 
 def _face(screening: Screening, face_index: int) -> ScreenedFace:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -25,6 +25,7 @@ from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import default_threshold
 from facescreen.services.collections import CollectionService
 from facescreen.services.matching import Matcher
+from facescreen.services.reindex import Progress
 from facescreen.services.thresholds import Plan, ScreeningOptions
 
 MAX_FINDINGS = 1000
@@ -35,9 +36,6 @@ _REMEMBERED = 16
 
 _CELLS_AT_ONCE = 2**20
 """Distances between photos of one entry that are computed in one piece of work."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many steps are done and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)

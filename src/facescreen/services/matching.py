@@ -135,7 +135,7 @@ class EmbeddingMatcher:
         )
 
     async def policy(self, collection: Collection, plan: Plan) -> Policy:
-        calibration = await self._calibration(collection, plan)
+        calibration = await self.calibration(collection, plan)
         if calibration is None:  # what has no weights either is told that it needs a threshold
             return resolve_policy(plan, None, 0)
         state = await self._replica.catch_up(collection.id, plan.model)
@@ -147,13 +147,14 @@ class EmbeddingMatcher:
         await self._reindex.ensure(collection.id, plan.model)
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
-        calibration = await self._calibration(collection, plan)
+        calibration = await self.calibration(collection, plan)
         state = await self._replica.catch_up(collection.id, plan.model)
         plan = in_list(plan, state)
         policy = resolve_policy(plan, calibration, state.size)
         if not any(probe.faces for probe in probes):
             return Found(state.version, policy, (), {})
-        vectors = await self._backend.embed(probes, plan.model)
+        made = [probe.vectors for probe in probes if probe.vectors is not None]
+        vectors = np.concatenate(made) if len(made) == len(probes) else await self._backend.embed(probes, plan.model)
         version, near = await self._search(collection, vectors, plan, policy=policy)
         async with self._database.read() as connection:
             references = await blacklist.references(
@@ -196,7 +197,7 @@ class EmbeddingMatcher:
     def confidence(self, plan: Plan, distance: float) -> float | None:
         return confidence(plan.model, plan.metric, distance)
 
-    async def _calibration(self, collection: Collection, plan: Plan) -> Calibration | None:
+    async def calibration(self, collection: Collection, plan: Plan) -> Calibration | None:
         """The collection's own, else the one that comes with the model."""
         async with self._database.read() as connection:
             own = await calibrations.latest_calibration(connection, collection.id, self._backend.space(plan.model))

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from facescreen.backends.base import Backend
+from facescreen.backends.base import Backend, Probe
 from facescreen.db import blacklist
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import Collection, Entry, Status
@@ -20,7 +20,7 @@ from facescreen.recognition.catalog import default_threshold
 from facescreen.services.decision import decide
 from facescreen.services.enrollment import Enrolled
 from facescreen.services.matching import Matcher
-from facescreen.services.thresholds import ScreeningOptions
+from facescreen.services.thresholds import Plan, ScreeningOptions
 
 
 class PhotoName(NamedTuple):
@@ -160,9 +160,7 @@ class Resemblance:
     ) -> list[LooksLikeEntry]:
         """By photo, each entry once, the nearest first: whoever the photo would match if it were screened."""
         plan = self._matcher.plan(ScreeningOptions())
-        probes = [
-            await self._backend.prepare(photo.enrolled.pixels, (photo.enrolled.face,), plan.model) for photo in photos
-        ]
+        probes = [await self._probe(photo.enrolled, plan) for photo in photos]
         found = await self._matcher.find(collection, probes, plan)
         return [
             LooksLikeEntry(
@@ -186,6 +184,11 @@ class Resemblance:
             ).matches
             if match.grade is Grade.MATCH and (entry is None or match.entry_id != entry.id)
         ]
+
+    async def _probe(self, photo: Enrolled, plan: Plan) -> Probe:
+        if photo.embedded is not None:
+            return Probe((photo.face,), (), photo.embedded.vector[None])
+        return await self._backend.prepare(photo.pixels, (photo.face,), plan.model)
 
     async def _disagreements(
         self, collection: Collection, photos: Sequence[NamedPhoto], *, entry: Entry | None

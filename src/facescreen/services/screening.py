@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from facescreen.backends.base import Backend, Probe
 from facescreen.db import clearances, files, screenings
 from facescreen.db.connection import Database
@@ -130,10 +132,7 @@ class ScreeningService:
     async def get(self, screening_id: int) -> Screening:
         """The stored result, or :class:`ResultNotFoundError`."""
         async with self._database.read() as connection:
-            screening = await screenings.get_screening(connection, screening_id)
-        if screening is None:
-            raise ResultNotFoundError(f"there is no stored result {screening_id}")
-        return screening
+            return await present_screening(connection, screening_id)
 
     async def page(self, wanted: ResultFilter, offset: int, limit: int) -> tuple[int, Sequence[Screening]]:
         """How many results pass the filter, and a page of them, newest first."""
@@ -163,9 +162,7 @@ class ScreeningService:
         """Remove the result and its copy, or raise :class:`ResultNotFoundError`."""
         copies = []
         async with self._database.write() as connection:
-            screening = await screenings.get_screening(connection, screening_id)
-            if screening is None:
-                raise ResultNotFoundError(f"there is no stored result {screening_id}")
+            screening = await present_screening(connection, screening_id)
             await clearances.expire_for_screening(connection, screening_id)
             await screenings.delete_screening(connection, screening_id)
             if screening.copy:
@@ -205,6 +202,14 @@ class ScreeningService:
             stored = [await screenings.insert_screening(connection, screening) for screening, _ in judged]
             await files.settle(connection, copies)
         return stored
+
+
+async def present_screening(connection: AsyncConnection, screening_id: int) -> Screening:
+    """The stored result, or :class:`ResultNotFoundError`."""
+    screening = await screenings.get_screening(connection, screening_id)
+    if screening is None:
+        raise ResultNotFoundError(f"there is no stored result {screening_id}")
+    return screening
 
 
 def _judged(
