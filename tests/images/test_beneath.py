@@ -1,5 +1,7 @@
 import os
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,33 @@ def test_what_is_no_regular_file_is_refused_without_waiting(root: Path) -> None:
         for name in ("fifo", "socket", "people", "missing"):
             with pytest.raises(OSError, match=r".*"):
                 open_beneath(root, [name])
+
+
+def test_what_is_swapped_for_a_link_all_the_time_leads_nowhere(root: Path) -> None:
+    (root.parent / "outside").mkdir()
+    (root.parent / "outside" / "ada.jpg").write_bytes(b"secret")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            for path, target in ((root / "people", "../outside"), (root / "people" / "ada.jpg", "../../secret.jpg")):
+                path.rename(root / "kept")
+                path.symlink_to(target)
+                path.unlink()
+                (root / "kept").rename(path)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    found = set()
+    try:
+        for _ in range(3_000):
+            with suppress(OSError), open_beneath(root, ["people", "ada.jpg"]) as file:
+                found.add(file.read())
+    finally:
+        over.set()
+        swapping.join()
+    with open_beneath(root, ["people", "ada.jpg"]) as file:
+        assert found | {file.read()} == {b"ada"}
 
 
 @pytest.mark.parametrize("parts", [[], ["."], [".."], ["people", "..", "..", "secret.jpg"], ["", "x"], ["a\0b"]])

@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 import zlib
 from functools import cache
 from typing import Any
@@ -13,7 +14,17 @@ from PIL import Image
 
 from facescreen.domain.faces import Pixels
 from facescreen.errors import ImageTooLargeError, ImageUndecodableError, UnsupportedFormatError
-from facescreen.images.decode import MAX_JPEG_SCANS, decode, encode_jpeg, format_of
+from facescreen.images.decode import (
+    MAX_GIF_BLOCKS,
+    MAX_JPEG_FILL,
+    MAX_JPEG_SCANS,
+    MAX_JPEG_SEGMENTS,
+    MAX_PNG_CHUNKS,
+    decode,
+    encode_jpeg,
+    format_of,
+)
+from tests.images.crafted import frame_of, gif_of, gigapixel
 
 PLENTY = 10_000_000
 
@@ -288,3 +299,43 @@ def test_encoding_keeps_the_picture_and_nothing_else() -> None:
         assert not image.getexif()
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
     assert len(encode_jpeg(pixels, quality=50)) < len(data)
+
+
+def test_a_gigapixel_is_refused_before_anything_is_decoded() -> None:
+    data = gigapixel()
+    assert len(data) < 130_000
+    began = time.process_time()
+    for _ in range(20):
+        with pytest.raises(ImageTooLargeError):
+            decode(data, max_pixels=50_000_000)
+    # One decoding alone takes half a second; the limit for a refusal is 50 milliseconds.
+    assert time.process_time() - began <= 20 * 0.05
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(photo(), "JPEG")[:2] + b"\xff\xe5\0\2" * MAX_JPEG_SEGMENTS + encoded(photo(), "JPEG")[2:],
+        encoded(photo(), "JPEG")[:2] + b"\xff" * (MAX_JPEG_FILL + 2) + encoded(photo(), "JPEG")[2:],
+        encoded(photo(), "PNG")[:33] + chunk(b"tIME", b"") * MAX_PNG_CHUNKS + encoded(photo(), "PNG")[33:],
+        gif_of(b"!\xf9\0" * MAX_GIF_BLOCKS, frame_of(0, 0, 8, 8)),
+        gif_of(b"!\xfe" + b"\1a" * MAX_GIF_BLOCKS + b"\0", frame_of(0, 0, 8, 8)),
+        gif_of(b"\x99" * MAX_GIF_BLOCKS, frame_of(0, 0, 8, 8)),
+    ],
+    ids=["segments", "fill bytes", "chunks", "extensions", "comments", "unknown blocks"],
+)
+def test_floods_are_refused_before_pillow_reads_them(data: bytes) -> None:
+    with pytest.raises(ImageUndecodableError):
+        decode(data, max_pixels=PLENTY)
+
+
+def test_what_encoders_write_between_segments_is_no_flood() -> None:
+    data = encoded(photo(), "JPEG")
+    for padded in (data[:2] + b"\xff" * 100 + data[2:], data[:2] + b"\xff\xe5\0\2" * 500 + data[2:]):
+        np.testing.assert_array_equal(decode(padded, max_pixels=PLENTY), decode(data, max_pixels=PLENTY))
+    gif = gif_of(b"!\xfe" + (b"\xff" + bytes(255)) * 5_000 + b"\0", frame_of(0, 0, 8, 8))
+    bare = gif_of(frame_of(0, 0, 8, 8))
+    np.testing.assert_array_equal(decode(gif, max_pixels=PLENTY), decode(bare, max_pixels=PLENTY))
+    png = encoded(photo(), "PNG")
+    padded = png[:33] + chunk(b"tIME", b"") * 10_000 + png[33:]
+    np.testing.assert_array_equal(decode(padded, max_pixels=PLENTY), decode(png, max_pixels=PLENTY))

@@ -1,9 +1,11 @@
 import asyncio
 import fcntl
+import os
 import resource
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ from facescreen.images.folder_store import FolderStore
 
 def everything(root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*")} - {".incoming"}
+
+
+def write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def left_in_incoming(root: Path) -> list[str]:
@@ -53,7 +60,7 @@ async def test_a_name_that_the_file_system_refuses_leaves_no_folder(tmp_path: Pa
 async def test_an_image_is_no_folder(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     await store.put("a/b.jpg", b"b")
-    with pytest.raises(OSError, match=r".*"):
+    with pytest.raises(StorageFullError):
         await store.put("a/b.jpg/c.jpg", b"c")
     assert await store.list() == ["a/b.jpg"]
 
@@ -82,6 +89,60 @@ async def test_hidden_files_and_links_are_not_part_of_it(tmp_path: Path) -> None
     for name in ("a/link.jpg", "up/outside.jpg"):
         with pytest.raises(FileNotFoundError):
             await store.get(name)
+    await store.delete("up/outside.jpg")
+    with pytest.raises(StorageFullError):
+        await store.put("up/new.jpg", b"new")
+    assert await store.list("up") == []
+    assert {name for name in everything(tmp_path) if "/" not in name} == {"root", "outside.jpg"}
+
+
+async def test_no_folder_is_removed_through_a_link(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "root")
+    await store.put("a/b.jpg", b"b")
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    (tmp_path / "root" / "up").symlink_to(tmp_path / "empty")
+    await store.delete("up/inner/x.jpg")
+    assert (tmp_path / "empty" / "inner").is_dir()
+
+
+async def test_a_folder_that_is_swapped_for_a_link_all_the_time_leads_nowhere(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    store = FolderStore(root)
+    await store.put("a/b.jpg", b"inside")
+    for name in ("b.jpg", "c.jpg"):
+        write(outside / name, b"outside")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            (root / "a").rename(root / "kept")
+            (root / "a").symlink_to(outside)
+            (root / "a").unlink()
+            (root / "kept").rename(root / "a")
+
+    swapping = asyncio.create_task(asyncio.to_thread(swap))
+    found, listed = set(), set()
+    try:
+        for _ in range(300):
+            with suppress(FileNotFoundError):
+                found.add(await store.get("a/b.jpg"))
+            await store.delete("a/c.jpg")
+            listed |= set(await store.list())
+    finally:
+        over.set()
+        await swapping
+    assert found | {await store.get("a/b.jpg")} == {b"inside"}
+    assert listed <= {"a/b.jpg", "kept/b.jpg"}
+    assert everything(outside) == {"b.jpg", "c.jpg"}
+
+
+async def test_names_that_are_no_text_are_told_apart(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("a/b.jpg", b"b")
+    for name in (b"a/\xff.jpg", b"\xc3\x28/c.jpg", b"a/two\nlines.jpg", b"a/\x1b[31m.jpg"):
+        write(Path(os.fsdecode(bytes(tmp_path) + b"/" + name)), b"x")
+    assert await store.list() == ["a/b.jpg"]
+    assert await store.unusable() == ["a/\x1b[31m.jpg", "a/two\nlines.jpg", "a/\udcff.jpg", "\udcc3(/c.jpg"]
 
 
 async def test_only_this_user_reads_the_files(tmp_path: Path) -> None:

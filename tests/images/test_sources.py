@@ -221,6 +221,8 @@ async def test_urls_that_are_not_fetched(sources: ImageSources, url: str) -> Non
         ("https://example.com?q=/x", "https://example.com"),
         ("ftp://user@example.com/x.jpg", "ftp://example.com/x.jpg"),
         ("a\nb.jpg", "a\N{REPLACEMENT CHARACTER}b.jpg"),
+        ("\ud800.jpg", "\N{REPLACEMENT CHARACTER}.jpg"),
+        (f"ftp://{'x' * 10_000}", f"ftp://{'x' * 4_090}"),
         # printf '\xff\xd8\xff' | sha256sum
         ("/9j/", "sha256:6e568e1f67fba258"),
         ("data:image/jpeg;base64,/9j/", "sha256:6e568e1f67fba258"),

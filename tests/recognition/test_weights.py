@@ -1,5 +1,7 @@
 import bz2
 import hashlib
+import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -141,6 +143,37 @@ def test_the_default_needs_no_download(store: WeightStore) -> None:
         assert store.missing(spec) is None
         assert all(path.is_file() for path in store.require(spec))
     assert "face_recognition_models" not in sys.modules
+
+
+@pytest.mark.parametrize("spec", [DETECTORS["mtcnn"], MODELS["Dlib"]], ids=lambda spec: spec.name)
+def test_one_flipped_bit_in_any_default_file_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: WeightStore, spec: DetectorSpec | ModelSpec
+) -> None:
+    package = tmp_path / "copied_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    files = tuple(replace(file, module=package.name, path=file.name) for file in spec.files)
+    copied = replace(spec, files=files)
+    assert files
+    for file, original in zip(files, store.require(spec), strict=True):
+        shutil.copyfile(original, package / file.name)
+    assert store.missing(copied) is None
+    for file in files:
+        flip_a_bit(package / file.name)
+        with pytest.raises(WeightsMissingError) as caught:
+            store.require(copied)
+        assert str(caught.value) == f"{file.name} has not the expected checksum: facescreen weights pull {spec.name}"
+        flip_a_bit(package / file.name)
+
+
+def flip_a_bit(path: Path) -> None:
+    """Of the byte in the middle."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0x10]))
 
 
 EVERY: tuple[DetectorSpec | ModelSpec, ...] = (*DETECTORS.values(), *MODELS.values())

@@ -21,17 +21,31 @@ MAX_SIDE = 65_500
 MAX_ASPECT = 1_000
 """Longest to shortest side; a strip beyond it holds no face, and scaling it to a detector's input leaves nothing."""
 
-MAX_JPEG_SCANS = 100
+MAX_JPEG_SCANS = 40
 """Each scan is a pass over every pixel and may cost a file only some bytes. Encoders write about ten."""
 
+MAX_JPEG_SEGMENTS = 2_000
+"""Pillow reads them one by one, in Python and under the GIL: twenty megabytes of empty ones would take ten seconds."""
+
+MAX_JPEG_FILL = 1_000
+"""Bytes between two segments; the standard allows any number, Pillow reads them one by one, encoders write none."""
+
+MAX_PNG_CHUNKS = 20_000
+"""For the same reason. Encoders write one for each 8 KB or more."""
+
+MAX_GIF_BLOCKS = 20_000
+"""Before the first frame, for the same reason; each has up to 255 bytes of a comment, a profile or other metadata."""
+
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _MAGIC: tuple[tuple[bytes, ImageFormat], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (_PNG_START, "PNG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
 )
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
-_PNG_END = b"IEND\xaeB`\x82"
+
+_GIF_EXTENSION, _GIF_FRAME, _GIF_END = b"!,;"
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _JPEG_SOS, _JPEG_EOI = 0xDA, 0xD9
@@ -105,13 +119,11 @@ def _decode(data: bytes, file_format: ImageFormat, max_pixels: int) -> Pixels:
     # Pillow takes a side of 0 for damage, so the header is read here as well.
     if claimed := _claimed_size(data, file_format):
         _check_size(*claimed, max_pixels=max_pixels)
-    with Image.open(io.BytesIO(data), formats=[file_format]) as image:
+    with Image.open(io.BytesIO(data), formats=[file_format]) as image:  # noqa: TID251 - the only decoder
         _check_size(*image.size, max_pixels=max_pixels)
         if file_format == "BMP" and image.tile[0].codec_name == "bmp_rle":
             # Pillow expands these pixel by pixel in Python: seconds under the GIL for a small file.
             raise UnsupportedFormatError("run-length encoded BMP images are not supported")
-        if file_format == "PNG" and _PNG_END not in data:
-            raise ImageUndecodableError("the PNG image is incomplete")
         if file_format == "JPEG":
             end = _jpeg_end(data)
             # OpenCV does without Pillow's four-byte pixels and the copies to and from them, which hold the GIL.
@@ -137,8 +149,10 @@ def _claimed_size(data: bytes, file_format: ImageFormat) -> tuple[int, int] | No
             frame = next((at for marker, at in _jpeg_markers(data) if marker in _JPEG_FRAMES), len(data))
             height, width = struct.unpack_from(">HH", data, frame + 5)
         case "PNG":
+            _check_png_chunks(data)
             width, height = struct.unpack_from(">II", data, 16)
         case "GIF":
+            _check_gif_blocks(data)
             width, height = struct.unpack_from("<HH", data, 6)
         case "BMP":
             width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
@@ -147,20 +161,56 @@ def _claimed_size(data: bytes, file_format: ImageFormat) -> tuple[int, int] | No
     return width, abs(height)
 
 
+def _check_png_chunks(data: bytes) -> None:
+    if _PNG_END not in data:
+        raise ImageUndecodableError("the PNG image is incomplete")
+    position = len(_PNG_START)
+    for _ in range(MAX_PNG_CHUNKS):
+        if position >= len(data):
+            return
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    raise ImageUndecodableError(f"the PNG image has more than {MAX_PNG_CHUNKS:,} chunks")
+
+
+def _check_gif_blocks(data: bytes) -> None:
+    flags = data[10]
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    inside_extension = False
+    for _ in range(MAX_GIF_BLOCKS):
+        if inside_extension:
+            length = data[position]
+            inside_extension = length > 0
+            position += 1 + length
+        elif data[position] == _GIF_EXTENSION:
+            inside_extension = True
+            position += 2
+        elif data[position] in {_GIF_FRAME, _GIF_END}:
+            return
+        else:
+            position += 1  # Pillow looks for what it knows
+    raise ImageUndecodableError(f"the GIF image has more than {MAX_GIF_BLOCKS:,} blocks before its first frame")
+
+
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
     """Each marker of a JPEG up to its end, and where it is; restart markers are part of the scans.
 
     Raises:
-        ImageUndecodableError: another marker than a JPEG may hold, or no end.
+        ImageUndecodableError: another marker than a JPEG may hold, too many of them, too much between them, or no end.
     """
     position = 2
-    while found := _JPEG_MARKER.search(data, position):
+    most_between = MAX_JPEG_FILL
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, position)
+        if found is None or found.start() - position > most_between:
+            break
         marker = data[found.start() + 1]
         yield marker, found.start()
         if marker == _JPEG_EOI:
             return
         if marker not in _JPEG_SEGMENTS:
             break
+        if marker == _JPEG_SOS:
+            most_between = len(data)  # what is scanned has no length
         position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
     raise ImageUndecodableError("the JPEG image is damaged or incomplete")
 
@@ -182,7 +232,8 @@ def _jpeg_end(data: bytes) -> int:
 
 def _by_opencv(data: bytes, end: int, size: tuple[int, int]) -> Pixels:
     encoded = np.frombuffer(data, np.uint8, count=end)
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(encoded, flags)  # noqa: TID251 - the only decoder
     if pixels is None or pixels.shape != (size[1], size[0], 3):
         raise ImageUndecodableError("the JPEG image is damaged or incomplete")
     return pixels.astype(np.uint8, copy=False)

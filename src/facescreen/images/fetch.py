@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Collection, Iterable
 from ipaddress import IPv6Network, ip_address, ip_network
 
-import httpcore
-import httpx
+import httpcore  # noqa: TID251 - the only fetcher
+import httpx  # noqa: TID251 - the only fetcher
 
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
 

@@ -4,18 +4,23 @@ import asyncio
 import errno
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from facescreen.errors import StorageFullError
-from facescreen.images.beneath import open_beneath
+from facescreen.images.beneath import folder_beneath, open_beneath
 from facescreen.images.store import IMAGE_SUFFIXES, name_parts
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
-_MEDIUM_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_MEDIUM_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP}
+_BLOCK = 4096
+"""Bytes that a file system keeps in no smaller place than a block of its own, which a full one has not got."""
 
 
 class FolderStore:
@@ -34,20 +39,49 @@ class FolderStore:
         self._sweep()
 
     async def put(self, name: str, data: bytes) -> None:
-        await asyncio.to_thread(self._put, self._root.joinpath(*name_parts(name)), data)
+        await asyncio.to_thread(self._put, name_parts(name), data)
 
     async def get(self, name: str) -> bytes:
         return await asyncio.to_thread(self._get, name_parts(name))
 
     async def delete(self, name: str) -> None:
-        await asyncio.to_thread(self._delete, self._root.joinpath(*name_parts(name)))
+        await asyncio.to_thread(self._delete, name_parts(name))
 
     async def list(self, folder: str | None = None) -> list[str]:
-        top = self._root if folder is None else self._root.joinpath(*name_parts(folder))
-        return await asyncio.to_thread(lambda: sorted(self._names(top)))
+        parts = () if folder is None else name_parts(folder)
+        return await asyncio.to_thread(
+            lambda: sorted(name for name in self._names(parts) if not _UNUSABLE.search(name))
+        )
 
-    def _put(self, path: Path, data: bytes) -> None:
-        with _medium_faults_translated():
+    async def require_writable(self) -> None:
+        """Write a file and remove it again.
+
+        Raises:
+            StorageFullError: the disk is full, read-only or failing.
+        """
+        await asyncio.to_thread(self._try)
+
+    async def unusable(self) -> Sequence[str]:
+        """Names that look like those of images but cannot be names in a store: not UTF-8, or with control characters.
+
+        What is not UTF-8 stands as lone surrogates.
+        """
+        return await asyncio.to_thread(lambda: sorted(name for name in self._names(()) if _UNUSABLE.search(name)))
+
+    def _try(self) -> None:
+        with medium_faults_translated():
+            _make_folder(self._incoming)
+            temporary = self._incoming / secrets.token_hex(16)
+            try:
+                with _created(temporary) as file:
+                    file.write(bytes(_BLOCK))
+                    file.flush()
+                    os.fsync(file.fileno())
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _put(self, parts: tuple[str, ...], data: bytes) -> None:
+        with medium_faults_translated():
             _make_folder(self._incoming)
             temporary = self._incoming / secrets.token_hex(16)
             try:
@@ -55,11 +89,22 @@ class FolderStore:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                    _move(temporary, path)
+                    self._move(temporary, parts)
             except BaseException:
                 temporary.unlink(missing_ok=True)
-                self._remove_empty(path.parent)
+                self._remove_empty(parts[:-1])
                 raise
+
+    def _move(self, temporary: Path, parts: tuple[str, ...]) -> None:
+        while True:
+            with suppress(FileNotFoundError), folder_beneath(self._root, parts[:-1], create=True) as folder:
+                os.replace(temporary, parts[-1], dst_dir_fd=folder)
+                # Through the same descriptor: the folder may go again with the image, deleted by somebody else.
+                os.fsync(folder)
+                return
+            # A concurrent delete removed the folder that it had emptied. Without the file there is nothing to move.
+            if not temporary.exists():
+                raise FileNotFoundError(errno.ENOENT, "the temporary file is gone")
 
     def _get(self, parts: tuple[str, ...]) -> bytes:
         try:
@@ -70,36 +115,47 @@ class FolderStore:
                 raise FileNotFoundError("no image has this name") from None
             raise
 
-    def _delete(self, path: Path) -> None:
-        with _medium_faults_translated():
+    def _delete(self, parts: tuple[str, ...]) -> None:
+        with medium_faults_translated():
             try:
                 # Synced through the same descriptor: another delete may remove the folder meanwhile.
-                with _opened(path.parent) as folder:
-                    os.unlink(path.name, dir_fd=folder)
+                with folder_beneath(self._root, parts[:-1]) as folder:
+                    os.unlink(parts[-1], dir_fd=folder)
                     os.fsync(folder)
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
+            # And what it was to be made of, if the disk that refused to take the image refused to remove that too.
+            self._sweep()
             # Also if the image is gone already: a process that was killed between the two leaves its folder.
-            self._remove_empty(path.parent)
+            self._remove_empty(parts[:-1])
 
-    def _remove_empty(self, folder: Path) -> None:
-        while folder != self._root:
+    def _remove_empty(self, parts: tuple[str, ...]) -> None:
+        for depth in range(len(parts), 0, -1):
             try:
-                folder.rmdir()
+                with folder_beneath(self._root, parts[: depth - 1]) as parent:
+                    os.rmdir(parts[depth - 1], dir_fd=parent)
             except FileNotFoundError:
                 pass
             except OSError:
                 return
-            folder = folder.parent
 
-    def _names(self, top: Path) -> Iterator[str]:
-        for folder, folders, files in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(folder, name)
-                if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".") and not path.is_symlink():
-                    yield path.relative_to(self._root).as_posix()
+    def _names(self, parts: tuple[str, ...]) -> Iterator[str]:
+        try:
+            with folder_beneath(self._root, parts) as top:
+                for folder, folders, files, descriptor in os.fwalk(".", dir_fd=top):
+                    folders[:] = [name for name in folders if not name.startswith(".")]
+                    for name in files:
+                        path = PurePosixPath(*parts, folder, name)
+                        if (
+                            path.suffix.lower() in IMAGE_SUFFIXES
+                            and not name.startswith(".")
+                            and _is_own(name, descriptor)
+                        ):
+                            yield path.as_posix()
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
 
     def _sweep(self) -> None:
         with suppress(FileNotFoundError):
@@ -108,30 +164,6 @@ class FolderStore:
                 with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
-
-
-def _move(temporary: Path, path: Path) -> None:
-    while True:
-        try:
-            _make_folder(path.parent)
-            temporary.replace(path)
-            break
-        except FileNotFoundError:
-            # A concurrent delete removed the folder that it had emptied. Without the file there is nothing to move.
-            if not temporary.exists():
-                raise
-    # The folder may go again with the image, deleted by somebody else: then there is nothing to keep.
-    with suppress(FileNotFoundError):
-        _sync_folder(path.parent)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _created(path: Path) -> BinaryIO:
@@ -156,19 +188,26 @@ def _make_folder(folder: Path) -> None:
     # Not `exist_ok`, which looks again and complains if a concurrent delete was faster than the look.
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    _sync_folder(folder.parent)
+    with folder_beneath(folder.parent, ()) as parent:
+        os.fsync(parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    with _opened(folder) as descriptor:
-        os.fsync(descriptor)
+def _is_own(name: str, folder: int) -> bool:
+    """Whether it is there and no link."""
+    try:
+        return not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def _medium_faults_translated() -> Iterator[None]:
+def medium_faults_translated() -> Iterator[None]:
+    """Raise :class:`facescreen.errors.StorageFullError` where the block finds the disk full, read-only or failing."""
     try:
         yield
     except OSError as error:
         if error.errno in _MEDIUM_FAULTS:
-            raise StorageFullError("the image could not be written: the disk is full, read-only or failing") from error
+            raise StorageFullError(
+                "the image could not be written: the disk is full, read-only or failing, or its folder is none"
+            ) from error
         raise

@@ -15,6 +15,7 @@ from facescreen.errors import ImageTooLargeError, InvalidBase64Error, PathNotAll
 from facescreen.images.beneath import open_beneath
 from facescreen.images.decode import format_of
 from facescreen.images.fetch import Fetcher
+from facescreen.lifeline import require_wanted
 
 MAX_PATH_LENGTH = 4_096
 """Longest text that can be a path (Linux ``PATH_MAX``)."""
@@ -72,6 +73,7 @@ class ImageSources:
             InvalidBase64Error: neither of the others, and no base64.
             ImageTooLargeError: more bytes than ``max_bytes``.
         """
+        require_wanted()
         text = source.strip()
         match _kind(text):
             case _Kind.URL:
@@ -111,7 +113,8 @@ def describe(source: str) -> str:
     """What stands for the source in answers and records, whether or not it could be read.
 
     A path as it was given; a URL without user, query and fragment, which may be secret; ``sha256:`` and 16 hex digits
-    for inline data (of the text itself where it does not decode). Unprintable characters are replaced.
+    for inline data (of the text itself where it does not decode). Unprintable characters are replaced, and no more than
+    ``MAX_PATH_LENGTH`` are kept.
     """
     text = source.strip()
     match _kind(text):
@@ -122,6 +125,11 @@ def describe(source: str) -> str:
                 return _digest(text.encode(errors="surrogatepass"))
         case _Kind.URL | _Kind.OTHER_URL:
             text = _USERINFO.sub(r"\1", re.split(r"[?#]", text, maxsplit=1)[0])
+    return printable(text[:MAX_PATH_LENGTH])
+
+
+def printable(text: str) -> str:
+    """The text as it can be shown, stored and encoded: what is not printable, as lone surrogates, is replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 

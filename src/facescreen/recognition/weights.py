@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
+import httpx  # noqa: TID251 - by command only, and checked afterwards
 
 from facescreen.errors import NotReadyError, PackageMissingError, WeightsMissingError
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, WeightFile

@@ -226,13 +226,15 @@ def _upright(crop: Pixels, face: Face) -> Pixels | None:
         crop: the part of the face's box that is in the image.
     """
     right, left = face.landmarks.right_eye, face.landmarks.left_eye
-    if right is None or left is None or right == left:
+    if right is None or left is None:
         return None
     small = _shrunk(crop)
     corner = (max(face.box.x, 0), max(face.box.y, 0))
     eyes = (np.array([right, left]) - corner + 0.5) * (small.shape[0] / crop.shape[0]) - 0.5
     x, y = eyes[1] - eyes[0]
-    cosine, sine = np.array([x, y]) * _EYE_DISTANCE / (x * x + y * y)
+    if (squared := x * x + y * y) < 1e-6:  # within a thousandth of a pixel: one point
+        return None
+    cosine, sine = np.array([x, y]) * _EYE_DISTANCE / squared
     turn = np.array([[cosine, sine], [-sine, cosine]])
     shift = ((_PATCH - 1) / 2, _EYE_LEVEL) - turn @ eyes.mean(axis=0)
     smooth = cv2.GaussianBlur(small, (0, 0), 1.0)
