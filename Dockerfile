@@ -22,5 +22,5 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
 USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/api/v1/', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/api/v1/live', timeout=4)"]
 CMD ["sh", "-c", "facescreen migrate && exec facescreen serve"]

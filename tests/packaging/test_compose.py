@@ -1,10 +1,14 @@
 """What the container may reach, and who may reach it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from facescreen.config import Settings
+from facescreen.main import create_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +43,12 @@ def test_list_output_and_database_outlive_the_container(service: Any) -> None:
 def test_image_has_an_unprivileged_user() -> None:
     users = [line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("USER ")]
     assert users[-1:] == ["1000:1000"]
+
+
+def test_health_is_asked_where_no_key_is_needed(settings: Settings) -> None:
+    asked = re.search(r"(/api/v1/\w+)', timeout", (ROOT / "Dockerfile").read_text())
+    assert asked is not None
+    assert "security" not in create_app(settings).openapi()["paths"][asked[1]]["get"]
 
 
 def test_build_context_holds_what_the_dockerfile_copies() -> None:

@@ -5,10 +5,10 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -21,15 +21,26 @@ from botocore.exceptions import ClientError
 from botocore.model import OperationNotFoundError
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facescreen import errors
+from facescreen.acting import ANYBODY, actor
+from facescreen.api.rate_limits import RateLimit, RateLimits
+from facescreen.api.rekognition.attempts import Attempts
 from facescreen.api.rekognition.endpoint import Caller, Operation, RekognitionEndpoint
 from facescreen.api.rekognition.faults import RekognitionFault
+from facescreen.config import Settings
+from facescreen.db.connection import Database
+from facescreen.factory import Services
+from facescreen.services.trail import TrailService
+from tests import conftest
+from tests.at_rest import events
 
 KEY_ID, SECRET = "AKIDEXAMPLE", "a made-up secret"
 KEYS = {KEY_ID: SECRET}
 CONTENT_TYPE = "application/x-amz-json-1.1"
 UNSIGNED_HEADERS = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": "RekognitionService.ListCollections"}
+ANY_NUMBER = RateLimits(per_address=RateLimit(""), per_key=RateLimit(""), failures=RateLimit(""))
 NO_RETRIES = Config(retries={"total_max_attempts": 1})
 
 Answer = Mapping[str, Any] | Exception
@@ -41,9 +52,11 @@ class Desk:
 
     answers: list[Answer] = field(default_factory=lambda: [{}])
     asked: list[tuple[str, dict[str, Any], Caller]] = field(default_factory=list)
+    actors: list[str] = field(default_factory=list)
 
     def clear(self) -> None:
         self.asked.clear()
+        self.actors.clear()
         self.answers[:] = [{}]
 
     def operations(self) -> dict[str, Operation]:
@@ -53,6 +66,7 @@ class Desk:
     def _operation(self, name: str) -> Operation:
         async def operation(request: dict[str, Any], caller: Caller) -> Mapping[str, Any]:
             self.asked.append((name, request, caller))
+            self.actors.append(actor.get())
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if isinstance(answer, Exception):
                 raise answer
@@ -79,8 +93,8 @@ def serving(app: Starlette) -> Iterator[int]:
 def server() -> Iterator[tuple[int, Desk]]:
     """An endpoint at ``/rekognition`` that wants signatures, and one at ``/lenient`` that takes unsigned requests."""
     desk = Desk()
-    strict = RekognitionEndpoint(desk.operations(), KEYS, allow_unsigned_on_loopback=False)
-    lenient = RekognitionEndpoint(desk.operations(), KEYS, allow_unsigned_on_loopback=True)
+    strict = RekognitionEndpoint(desk.operations(), KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=False)
+    lenient = RekognitionEndpoint(desk.operations(), KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=True)
     paths = {"/rekognition": strict, "/rekognition/": strict, "/lenient": lenient, "/lenient/": lenient}
     with serving(Starlette(routes=[Route(path, endpoint) for path, endpoint in paths.items()])) as port:
         yield port, desk
@@ -141,6 +155,15 @@ def send(port: int, body: bytes | str = b"{}", *, method: str = "POST", **header
         response = connection.getresponse()
         told = {name.lower(): value for name, value in response.getheaders()}
         return Reply(response.status, told, json.loads(response.read()))
+
+
+@asynccontextmanager
+async def asking(desk: Desk | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client on this machine of an endpoint that wants signatures unless told otherwise."""
+    given: dict[str, Any] = {"rate_limits": ANY_NUMBER, "allow_unsigned_on_loopback": False} | options
+    app = RekognitionEndpoint((desk or Desk()).operations(), KEYS, **given)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        yield client
 
 
 def refused(call: Callable[[], object]) -> ClientError:
@@ -240,7 +263,7 @@ def test_unsigned_requests_that_may_come_from_elsewhere_are_refused(
     ],
 )
 async def test_only_this_machine_may_leave_requests_unsigned(address: str, host: str, status: int) -> None:
-    app = RekognitionEndpoint(Desk().operations(), KEYS, allow_unsigned_on_loopback=True)
+    app = RekognitionEndpoint(Desk().operations(), KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=True)
     transport = httpx.ASGITransport(app, client=(address, 1))
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
         response = await client.post("/", content=b"{}", headers=UNSIGNED_HEADERS)
@@ -248,7 +271,7 @@ async def test_only_this_machine_may_leave_requests_unsigned(address: str, host:
 
 
 async def test_unsigned_requests_name_one_host() -> None:
-    app = RekognitionEndpoint(Desk().operations(), KEYS, allow_unsigned_on_loopback=True)
+    app = RekognitionEndpoint(Desk().operations(), KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=True)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         hosts = [("Host", "localhost"), ("Host", "faces.example")]
@@ -405,9 +428,15 @@ def test_boto3_tries_again_when_there_is_too_much_to_do(connect: ClientFactory, 
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
 
 
+def test_the_access_key_is_who_acts(connect: ClientFactory, port: int, desk: Desk) -> None:
+    connect().list_collections()
+    httpx.post(f"http://127.0.0.1:{port}/lenient", content="{}", headers=UNSIGNED_HEADERS).raise_for_status()
+    assert desk.actors == [f"rekognition:{KEY_ID}", ANYBODY]
+
+
 async def test_whoever_is_gone_is_not_answered() -> None:
     desk = Desk()
-    endpoint = RekognitionEndpoint(desk.operations(), KEYS, allow_unsigned_on_loopback=True)
+    endpoint = RekognitionEndpoint(desk.operations(), KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=True)
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -416,12 +445,109 @@ async def test_whoever_is_gone_is_not_answered() -> None:
     async def note(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await endpoint({"type": "http", "method": "POST", "headers": []}, receive, note)
+    given = {"host": "localhost"} | {name.lower(): value for name, value in UNSIGNED_HEADERS.items()}
+    headers = [(name.encode(), value.encode()) for name, value in given.items()]
+    request = {"type": "http", "method": "POST", "raw_path": b"/", "query_string": b"", "headers": headers}
+    await endpoint({**request, "client": ("127.0.0.1", 1)}, receive, note)
     assert not sent
     assert not desk.asked
+
+
+def credential(key_id: str = KEY_ID, *, at: datetime | None = None) -> dict[str, str]:
+    """Headers of a request that was signed with nothing."""
+    moment = at or datetime.now(UTC)
+    scope = f"{key_id}/{moment:%Y%m%d}/eu-west-1/rekognition/aws4_request"
+    headers = "SignedHeaders=host;x-amz-date;x-amz-target"
+    authorization = f"AWS4-HMAC-SHA256 Credential={scope}, {headers}, Signature=0"
+    return {**UNSIGNED_HEADERS, "X-Amz-Date": f"{moment:%Y%m%dT%H%M%SZ}", "Authorization": authorization}
+
+
+@pytest.mark.parametrize(
+    ("headers", "name", "is_read"),
+    [
+        (credential(), "InvalidSignatureException", True),
+        (UNSIGNED_HEADERS, "MissingAuthenticationTokenException", False),
+        (credential("AKIDUNKNOWN"), "UnrecognizedClientException", False),
+        (credential(at=datetime.now(UTC) - timedelta(hours=1)), "InvalidSignatureException", False),
+        (credential() | {"Content-Type": "application/json"}, "UnknownOperationException", False),
+        (credential() | {"X-Amz-Target": "RekognitionService.Nonsense"}, "UnknownOperationException", False),
+    ],
+)
+async def test_what_the_headers_are_refused_for_is_not_read(headers: dict[str, str], name: str, is_read: bool) -> None:
+    asked = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append("body")
+        yield b"{}"
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+            asked.append("layer")
+            await app(scope, receive, send)
+
+        return layer
+
+    async with asking(around=around) as client:
+        response = await client.post("/", content=body(), headers=headers)
+    assert response.headers["x-amzn-errortype"] == name
+    assert asked == (["layer", "body"] if is_read else [])
+
+
+async def test_nobody_guesses_signatures_for_long() -> None:
+    limits = replace(ANY_NUMBER, failures=RateLimit("3/day"))
+    async with asking(rate_limits=limits, allow_unsigned_on_loopback=True) as client:
+        guesses = [credential(), credential("AKIDUNKNOWN"), UNSIGNED_HEADERS | {"Origin": "null"}, credential()]
+        answers = [await client.post("/", content=b"{}", headers=headers) for headers in guesses]
+        names = [answer.headers["x-amzn-errortype"] for answer in answers]
+        assert names == [
+            "InvalidSignatureException",
+            "UnrecognizedClientException",
+            "MissingAuthenticationTokenException",
+            "ThrottlingException",
+        ]
+        assert (await client.post("/", content=b"{}", headers=UNSIGNED_HEADERS)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (RuntimeError("unforeseen"), "internal_error"),
+        (errors.EntryPendingError("m"), "entry_pending"),
+        (errors.DeadlineExceededError("m"), "deadline_exceeded"),
+        (RekognitionFault("InvalidParameterException", "m"), "InvalidParameterException"),
+        (errors.OverloadedError("m"), None),
+        ({}, None),
+    ],
+)
+async def test_each_attempt_that_fails_leaves_an_event(settings: Settings, answer: Answer, outcome: str | None) -> None:
+    database = Database(settings.database_url)
+    desk = Desk([answer])
+    layers = {"around": lambda app: Attempts(app, TrailService(database)), "allow_unsigned_on_loopback": True}
+    async with asking(desk, **layers) as client:
+        for headers in (UNSIGNED_HEADERS, credential()):  # nobody knows who asked for the second one
+            target = {"X-Amz-Target": "RekognitionService.CreateCollection"}
+            await client.post("/", content=b'{"CollectionId": "c"}', headers=headers | target)
+    await database.aclose()
+    recorded = [(event["actor"], event["action"], event["outcome"]) for event in events(settings)]
+    assert recorded == ([(ANYBODY, "collection.create", outcome)] if outcome else [])
+
+
+async def test_an_attempt_that_its_deadline_ends_leaves_an_event(settings: Settings) -> None:
+    hurried = {"request_timeout_seconds": 0.5, "rekognition_allow_unsigned": True}
+    async with conftest.serving(settings.model_copy(update=hurried)) as client:
+        services: Services = client.services  # type: ignore[attr-defined]
+        headers = {**UNSIGNED_HEADERS, "X-Amz-Target": "RekognitionService.CreateCollection"}
+        async with services.database.write():
+            url = "http://127.0.0.1/rekognition"
+            response = await client.post(url, content=b'{"CollectionId": "c"}', headers=headers)
+        assert response.headers["x-amzn-errortype"] == "InternalServerError"
+        async with services.database.write():  # after those that were waiting
+            pass
+    recorded = [(event["actor"], event["action"], event["outcome"]) for event in events(settings)]
+    assert recorded[-1] == (ANYBODY, "collection.create", "deadline_exceeded")
 
 
 def test_only_operations_of_rekognition_can_be_served() -> None:
     operation = Desk().operations()["ListCollections"]
     with pytest.raises(OperationNotFoundError):
-        RekognitionEndpoint({"ListBuckets": operation}, KEYS, allow_unsigned_on_loopback=False)
+        RekognitionEndpoint({"ListBuckets": operation}, KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=False)

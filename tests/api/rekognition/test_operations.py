@@ -66,6 +66,7 @@ def settings_in(folder: Path, **more: Any) -> Settings:
         **{
             "deepface_home": folder / "home",
             "match_threshold": 0.05,
+            "max_queued_requests": 1000,
             "rekognition_access_keys": (f"{KEY_ID}:{SECRET}",),
             **more,
         },
@@ -364,7 +365,7 @@ class GatedBackend(PaintedBackend):
 def test_more_than_is_admitted_is_throttled(tmp_path: Path) -> None:
     backend = GatedBackend()
     with (
-        running(settings_in(tmp_path, max_pending_images=1), backend) as server,
+        running(settings_in(tmp_path, max_concurrent_requests=1, max_queued_requests=0), backend) as server,
         ThreadPoolExecutor() as threads,
     ):
         admitted = threads.submit(server.rekognition.detect_faces, Image=painted(RED))

@@ -1,27 +1,29 @@
 """AWS JSON 1.1 over HTTP: a request is recognized, authenticated, checked, given to its operation, and answered.
 
-The endpoint knows the protocol and nothing of faces: operations are given to it. All of its answers, refusals included,
-are such that botocore reads code, message and request id from them.
+Nothing of a body is read before the headers name an operation and a known access key. The endpoint knows the protocol
+and nothing of faces: operations are given to it. All of its answers, refusals included, are such that botocore reads
+code, message and request id from them.
 """
 
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facescreen import errors
+from facescreen.acting import ANYBODY, actor
+from facescreen.api.locality import is_from_this_machine
+from facescreen.api.rate_limits import RateLimits, address_of
 from facescreen.api.rekognition.faults import RekognitionFault, not_serializable, unknown_operation
 from facescreen.api.rekognition.model import operation_model
-from facescreen.api.rekognition.sigv4 import RawRequest, verify
+from facescreen.api.rekognition.sigv4 import RawRequest, Signer, claimed, verify
 from facescreen.errors import FacescreenError
 
 logger = logging.getLogger(__name__)
@@ -42,23 +44,12 @@ _FAULTS: Mapping[type[FacescreenError], str] = {
     errors.CollectionExistsError: "ResourceAlreadyExistsException",
     # Retried by SDKs, and with a longer pause than InternalServerError.
     errors.OverloadedError: "ThrottlingException",
+    errors.RateLimitedError: "ThrottlingException",
     errors.DatabaseBusyError: "ThrottlingException",
     errors.AwsThrottledError: "ThrottlingException",
     errors.FacescreenError: "InternalServerError",
 }
 """The only table from our errors to AWS's; the nearest class counts."""
-
-_PROXY_HEADERS = (
-    "forwarded",
-    "x-forwarded-",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "via",
-)
-"""What proxies add: who asks through one is not on this machine, though the connection is."""
-_LOCAL_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,10 @@ class RekognitionEndpoint:
     Args:
         operations: by name; each has to be in the service model.
         access_keys: secret by access key id.
+        rate_limits: of this process.
         allow_unsigned_on_loopback: whether a request without a signature is taken if it is from this machine.
+        around: puts layers around what reads bodies and answers them; they are told ``attempted``, in the request's
+            state, once it is known who asks, and every error.
     """
 
     def __init__(
@@ -92,23 +86,28 @@ class RekognitionEndpoint:
         operations: Mapping[str, Operation],
         access_keys: Mapping[str, str],
         *,
+        rate_limits: RateLimits,
         allow_unsigned_on_loopback: bool,
+        around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self._operations = {
             TARGET_PREFIX + name: (operation, operation_model(name)) for name, operation in operations.items()
         }
         self._access_keys = access_keys
+        self._rate_limits = rate_limits
         self._allow_unsigned_on_loopback = allow_unsigned_on_loopback
+        self._inside = around(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         request_id = str(uuid4())
+        token = actor.set(ANYBODY)
         try:
-            body = await request.body()
+            caller = await self._let_in(Request(scope))
+            if caller.access_key_id is not None:
+                actor.set(f"rekognition:{caller.access_key_id}")
+            await self._inside(scope, receive, send)
         except ClientDisconnect:
             return
-        try:
-            response = _response(await self._answer(request, body), request_id)
         except RekognitionFault as fault:
             response = _refusal(fault, request_id)
         except FacescreenError as error:
@@ -117,25 +116,43 @@ class RekognitionEndpoint:
             logger.exception("rekognition_request_failed", extra={"request_id": request_id})
             message = f"unexpected error; it is logged as request {request_id}"
             response = _refusal(RekognitionFault("InternalServerError", message), request_id)
+        else:
+            return
+        finally:
+            actor.reset(token)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, body: bytes) -> dict[str, Any]:
+    async def _let_in(self, request: Request) -> Caller:
+        """Who says to ask for an operation."""
+        await self._rate_limits.per_address.take(address_of(request))
         # The content type comes first, for without it this is no request of the protocol, whatever else it says.
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if request.method != "POST" or content_type.strip().lower() != CONTENT_TYPE:
             raise unknown_operation(status=404)
-        raw = _raw(request, body)
-        try:
-            operation, model = self._operations[raw.header("x-amz-target") or ""]
-        except KeyError:
-            raise unknown_operation() from None
-        caller = self._authenticate(request, raw)
-        return model.encode(await operation(model.decode(_parsed(body)), caller))
+        raw = _raw(request, b"")
+        if _target(raw) not in self._operations:
+            raise unknown_operation()
+        return await self._caller(request, raw, claimed)
 
-    def _authenticate(self, request: Request, raw: RawRequest) -> Caller:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        raw = _raw(request, await request.body())
+        caller = await self._caller(request, raw, verify)
+        request.state.attempted = _target(raw).removeprefix(TARGET_PREFIX)
+        operation, model = self._operations[_target(raw)]
+        document = model.encode(await operation(model.decode(_parsed(raw.body)), caller))
+        await _response(document, str(uuid4()))(scope, receive, send)
+
+    async def _caller(
+        self, request: Request, raw: RawRequest, signed_by: Callable[[RawRequest, Mapping[str, str], datetime], Signer]
+    ) -> Caller:
         if raw.header("authorization") is None and self._allow_unsigned_on_loopback and _is_local(request):
             return Caller(UNSIGNED_REGION, None)
-        signer = verify(raw, self._access_keys, datetime.now(UTC))
+        try:
+            signer = signed_by(raw, self._access_keys, datetime.now(UTC))
+        except RekognitionFault:
+            await self._rate_limits.failures.take(address_of(request))
+            raise
         return Caller(signer.region, signer.access_key_id)
 
 
@@ -149,27 +166,13 @@ def _raw(request: Request, body: bytes) -> RawRequest:
     )
 
 
+def _target(raw: RawRequest) -> str:
+    return raw.header("x-amz-target") or ""
+
+
 def _is_local(request: Request) -> bool:
-    """Whether the request comes from this machine and no proxy passed it on.
-
-    It also has to be addressed to this machine, and to nothing else: else a page of the internet could ask from a
-    browser here, under a name of its own that it has turned to 127.0.0.1. A page of this machine, which has an origin
-    too, is somebody else's program.
-    """
-    if any(name == "origin" or name.startswith(_PROXY_HEADERS) for name in request.headers):
-        return False
-    hosts = request.headers.getlist("host")
-    addressed_here = len(hosts) == 1 and _LOCAL_HOST.fullmatch(hosts[0])
-    return request.client is not None and _is_loopback(request.client.host) and bool(addressed_here)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    """Whether a program of this machine asks. A page, which has an origin, is somebody else's: none calls this."""
+    return "origin" not in request.headers and is_from_this_machine(request)
 
 
 def _parsed(body: bytes) -> object:

@@ -54,6 +54,24 @@ class Signer:
     region: str
 
 
+def claimed(request: RawRequest, secrets: Mapping[str, str], now: datetime) -> Signer:
+    """Who says to have signed the request, which its headers tell; whether that is so, :func:`verify` does.
+
+    Raises:
+        RekognitionFault: as :func:`verify` does for a request that no body can save.
+    """
+    authorization = _Authorization.of(request)
+    _require_current(authorization.timestamp, now)
+    _require_signed(request, authorization.signed_headers)
+    if authorization.algorithm != _ALGORITHM:
+        raise _incomplete(f"Unsupported AWS 'algorithm': only {_ALGORITHM} is supported.")
+    signer = _signer(authorization)
+    # Configured keys are permanent: who sends a session token has signed with others.
+    if signer.access_key_id not in secrets or request.header("x-amz-security-token") is not None:
+        raise RekognitionFault("UnrecognizedClientException", "The security token included in the request is invalid.")
+    return signer
+
+
 def verify(request: RawRequest, secrets: Mapping[str, str], now: datetime) -> Signer:
     """Who signed the request.
 
@@ -65,15 +83,8 @@ def verify(request: RawRequest, secrets: Mapping[str, str], now: datetime) -> Si
     Raises:
         RekognitionFault: the request is not signed, not by a known key, not for this service, not now, or not as it is.
     """
+    signer = claimed(request, secrets, now)
     authorization = _Authorization.of(request)
-    _require_current(authorization.timestamp, now)
-    _require_signed(request, authorization.signed_headers)
-    if authorization.algorithm != _ALGORITHM:
-        raise _incomplete(f"Unsupported AWS 'algorithm': only {_ALGORITHM} is supported.")
-    signer = _signer(authorization)
-    # Configured keys are permanent: who sends a session token has signed with others.
-    if signer.access_key_id not in secrets or request.header("x-amz-security-token") is not None:
-        raise RekognitionFault("UnrecognizedClientException", "The security token included in the request is invalid.")
     payload = sha256(request.body).hexdigest()
     if request.header("x-amz-content-sha256") not in {None, payload}:
         raise _invalid("The provided 'x-amz-content-sha256' header does not match what was computed.")

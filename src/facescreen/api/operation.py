@@ -1,0 +1,77 @@
+"""What a request passes before its body is read, and what each operation asks of it."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from fastapi import Security
+from fastapi.params import Depends
+from fastapi.params import Security as SecurityParam
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from facescreen.api.access import Access
+from facescreen.api.admission import Admission
+from facescreen.api.attempts import Attempts
+from facescreen.api.bodies import BoundedRequest
+from facescreen.api.problems import ACCESS_ERRORS, merged, responses
+from facescreen.api.replay import KEY_HEADER, REPLAY_RESPONSES, Replay
+from facescreen.domain import access
+from facescreen.errors import OverloadedError
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `fsk_…`.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")
+
+
+def needs(*scopes: access.Scope, work: bool = False) -> Sequence[Depends]:
+    """Dependencies of an operation, which say what it needs; FastAPI writes them into the OpenAPI document.
+
+    Args:
+        scopes: that a key must have; without one any valid key will do.
+        work: it computes with images, and has to be admitted.
+    """
+    marks: list[Depends] = [Security(_bearer, scopes=scopes), Security(_header, scopes=scopes)]
+    return [*marks, _WORK] if work else marks
+
+
+async def _computes() -> None:
+    """Mark of an operation that computes with images."""
+
+
+_WORK = Depends(_computes)
+
+
+class Operation(APIRoute):
+    """A route whose requests are let in first: who asks, is there room, was it asked before.
+
+    An operation without :func:`needs` is open to everybody.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - APIRoute's
+        asked = [mark for mark in kwargs.get("dependencies") or () if isinstance(mark, SecurityParam)]
+        if asked:
+            refusals = responses(*ACCESS_ERRORS, validation=False)
+            kwargs["responses"] = merged(kwargs.get("responses") or {}, refusals)
+        if _WORK in (kwargs.get("dependencies") or ()):
+            kwargs["responses"] = merged(kwargs["responses"], responses(OverloadedError, validation=False))
+        if "POST" in kwargs["methods"]:
+            kwargs["responses"] = merged(kwargs.get("responses") or {}, REPLAY_RESPONSES)
+            kwargs["openapi_extra"] = {"parameters": [KEY_HEADER]}
+        super().__init__(*args, **kwargs)
+        scopes = frozenset(access.Scope(scope) for mark in asked for scope in mark.scopes or ())
+        entrance = Replay(super().handle)
+        admission = Admission(entrance, is_work=_WORK in self.dependencies, reads_body=self.body_field is not None)
+        self._entrance = Access(Attempts(admission, operation=self.name), scopes=scopes if asked else None)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            return await handler(BoundedRequest(request.scope, request.receive))
+
+        return bounded
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entrance(scope, receive, send)
