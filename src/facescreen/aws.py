@@ -24,6 +24,7 @@ from facescreen.errors import (
     AwsTimeoutError,
     AwsUnreachableError,
 )
+from facescreen.lifeline import require_wanted
 
 Service = Literal["rekognition", "s3"]
 
@@ -169,6 +170,7 @@ class AwsClient:
             FileNotFoundError: S3 has no object of this key.
             AwsRefusal: the service refuses for another reason.
         """
+        require_wanted()
         given_up = threading.Event()
         try:
             async with asyncio.timeout(self._access.deadline_seconds):

@@ -147,3 +147,25 @@ async def test_older_and_newer_schemas_are_refused_with_what_to_do(tmp_path: Pat
     with pytest.raises(StartupError, match="newer"):
         await database.require_head()
     await database.aclose()
+
+
+async def test_only_this_user_may_read_a_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/data/facescreen.db"
+
+    async def modes(mode: int = 0) -> dict[str, int]:
+        """Of all files of a database in use, after those that are there were given this one."""
+        for path in (tmp_path / "data").glob("*"):
+            path.chmod(path.stat().st_mode | mode)
+        opened = Database(url)
+        await opened.migrate()
+        await opened.require_writable()
+        found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()}
+        await opened.aclose()
+        return found
+
+    private = dict.fromkeys(("facescreen.db", "facescreen.db-wal", "facescreen.db-shm"), 0o600)
+    assert await modes() == private
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    assert "database_made_private" not in caplog.messages
+    assert await modes(0o044) == private
+    assert "database_made_private" in caplog.messages

@@ -1,24 +1,54 @@
-"""Health, the model catalogue, and the way to the documentation."""
+"""Health, probes, metrics, the model catalogue, and the way to the documentation."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse
+from starlette.responses import JSONResponse, RedirectResponse
 
+from facescreen import metrics
 from facescreen.api.dependencies import ServicesDep
-from facescreen.api.problems import responses
-from facescreen.api.schemas import HealthStatus, Models
+from facescreen.api.operation import Operation, needs
+from facescreen.api.problems import STATUS, problem, responses
+from facescreen.api.schemas import Alive, HealthStatus, Models, ReadinessChecks, Ready
+from facescreen.errors import EmbeddingsUnreadableError, ThresholdRequiredError, UnreadyError
 
-router = APIRouter(tags=["system"])
+router = APIRouter(route_class=Operation, tags=["system"])
 pages = APIRouter()
+scraped = APIRouter()
 
 
-@router.get("/", summary="Health", responses=responses(validation=False))
+@router.get(
+    "/",
+    dependencies=needs(),
+    summary="Health",
+    responses=responses(ThresholdRequiredError, EmbeddingsUnreadableError, validation=False),
+)
 async def health(services: ServicesDep) -> HealthStatus:
     """What this service runs with, and the state of the list."""
     return HealthStatus.of(await services.health.health())
 
 
-@router.get("/models", summary="List detectors, models and metrics")
+@router.get("/live", summary="Liveness", responses=responses(validation=False, work=False))
+async def live() -> Alive:
+    """Answers as long as the process does anything at all. It needs no key and touches nothing."""
+    return Alive()
+
+
+@router.get("/ready", summary="Readiness", response_model=Ready, responses=responses(UnreadyError, validation=False))
+async def ready(request: Request, services: ServicesDep) -> Response:
+    """Whether requests should be sent here. It needs no key; the 503 has the same `checks`."""
+    checks = ReadinessChecks.of(await services.health.readiness(), is_stopping=request.app.state.is_stopping)
+    if all(checks.model_dump().values()):
+        return JSONResponse(Ready(checks=checks).model_dump())
+    return problem(
+        STATUS[UnreadyError],
+        UnreadyError.code,
+        "a check failed; see `checks`",
+        retry_after=UnreadyError.retry_after_seconds,
+        extension={"checks": checks.model_dump()},
+    )
+
+
+@router.get("/models", dependencies=needs(), summary="List detectors, models and metrics")
 async def list_models(services: ServicesDep) -> Models:
     """Dimension, default thresholds, licence, and whether the weights are on this machine."""
     return Models.of(await run_in_threadpool(services.health.installed))
@@ -27,3 +57,8 @@ async def list_models(services: ServicesDep) -> Models:
 @pages.get("/", include_in_schema=False)
 async def to_documentation() -> RedirectResponse:
     return RedirectResponse("/docs")
+
+
+@scraped.get("/metrics", include_in_schema=False)
+async def exposition() -> Response:
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

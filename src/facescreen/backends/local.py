@@ -12,6 +12,7 @@ from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Candidate, Face, Neighbours, Pixels, Vectors
 from facescreen.indexes.base import EmbeddingIndex
 from facescreen.indexes.faiss import FaissIndex
+from facescreen.lifeline import to_the_end
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import MODELS
 from facescreen.recognition.detectors import Detector, load_detector
@@ -67,7 +68,9 @@ class LocalBackend:
 
     async def embed(self, probes: Sequence[Probe], model: ModelName) -> Vectors:
         embedder = await self._embedder(model)
-        return await self._pool.run(embedder.embed, [crop for probe in probes for crop in probe.crops])
+        # One by one, so that a large batch lets others through and ends with its request.
+        vectors = [await self._pool.run(embedder.embed, [crop]) for probe in probes for crop in probe.crops]
+        return np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), np.float32)
 
     async def search(
         self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
@@ -95,18 +98,26 @@ class LocalBackend:
         self._indexes.clear()
 
     async def _detector(self, name: DetectorName) -> Detector:
+        if name not in self._detectors:
+            await to_the_end(self._load_detector(name))
+        return self._detectors[name]
+
+    async def _embedder(self, name: ModelName) -> Embedder:
+        if name not in self._embedders:
+            await to_the_end(self._load_embedder(name))
+        return self._embedders[name]
+
+    async def _load_detector(self, name: DetectorName) -> None:
         async with self._loading[name]:
             if name not in self._detectors:
                 self._detectors[name] = await self._pool.run(
                     load_detector, name, weights=self._weights, max_side=self._detector_max_side
                 )
-            return self._detectors[name]
 
-    async def _embedder(self, name: ModelName) -> Embedder:
+    async def _load_embedder(self, name: ModelName) -> None:
         async with self._loading[name]:
             if name not in self._embedders:
                 self._embedders[name] = await self._pool.run(load_embedder, name, weights=self._weights)
-            return self._embedders[name]
 
     def _index(self, collection_id: int, model: ModelName) -> EmbeddingIndex:
         key = (collection_id, model)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,25 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
+from facescreen import metrics
+from facescreen.domain.sealing import DataKeys
+from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError, UnavailableError
+from facescreen.lifeline import require_wanted, uninterrupted
 
 logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_SECONDS = 5.0
 _TURN_SECONDS = 30.0
 """How long a write waits for earlier ones of this process: as long as SQLAlchemy's pool lets wait for a connection."""
+RESTORED = "-restored"
+"""How the name of a database ends that is to replace the one without it, with all that belongs to it."""
+_FILES = ("", "-wal", "-shm", "-retention", RESTORED)
+"""How the names of files end that hold a database, or belong to one."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _PRAGMAS = {
@@ -41,20 +49,26 @@ class Database:
 
     Args:
         url: SQLAlchemy URL with an async driver, such as ``sqlite+aiosqlite:///data/facescreen.db``.
+        keys: what embeddings are encrypted with, ``None`` where they are not.
 
     Attributes:
         path: the database file.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: DataKeys | None = None) -> None:
         self._url = make_url(url)
-        if self._url.get_backend_name() != "sqlite" or not self._url.database or self._url.database == ":memory:":
-            raise StartupError("DATABASE_URL: must be sqlite+aiosqlite:///<file>")
-        self.path = Path(self._url.database)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path_of(url)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.path)
         self._turn = asyncio.Lock()
-        self._engine = create_async_engine(self._url, pool_size=8, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+        self._head: str | None = None
+        # Only a migration makes a database; who looks where none is leaves none behind.
+        there = self._url.set(database=self.path.absolute().as_uri()).update_query_dict({"uri": "true", "mode": "rw"})
+        self._engine = create_async_engine(
+            there, pool_size=8, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, hide_parameters=True
+        )
         event.listen(self._engine.sync_engine, "connect", _on_connect)
+        event.listen(self._engine.sync_engine, "connect", lambda _, record: record.info.update(keys=keys))
         event.listen(self._engine.sync_engine, "begin", _on_begin)
 
     @asynccontextmanager
@@ -62,6 +76,7 @@ class Database:
         """A snapshot: everything read in it is of one moment."""
         async with self._transaction(immediate=False) as connection:
             yield connection
+        require_wanted()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -91,24 +106,41 @@ class Database:
     async def _transaction(self, *, immediate: bool) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._engine.connect() as connection:
-                await connection.execution_options(immediate=immediate)
-                async with connection.begin():
-                    yield connection
-        except OperationalError as error:
-            raise _translated(error) from error
-        except PoolTimeoutError as error:
-            raise _busy() from error
+                # Also of a read: a cancelled one leaves its statement open, and the log could not be truncated.
+                with uninterrupted():
+                    await connection.execution_options(immediate=immediate)
+                    async with AsyncExitStack() as transaction:
+                        try:
+                            await transaction.enter_async_context(connection.begin())
+                        except OperationalError as error:
+                            if _code(error) != sqlite3.SQLITE_READONLY:
+                                raise
+                            # SQLite opens for reading what it may not write just then, and would stay at that.
+                            await self._engine.dispose()
+                            await connection.invalidate()
+                            await transaction.enter_async_context(connection.begin())
+                        yield connection
+        except (OperationalError, PoolTimeoutError) as error:
+            translated = _busy() if isinstance(error, PoolTimeoutError) else _translated(error)
+            if isinstance(translated, UnavailableError):
+                metrics.database_failures.labels(translated.code).inc()
+            raise translated from error
+        if immediate:
+            metrics.database_writes.inc()
 
     async def require_head(self) -> None:
         """Refuse a schema that this code does not know.
 
         Raises:
-            StartupError: the schema is older or newer than the code; the message names the command.
+            StartupError: the schema is older or newer than the code, or a restore was interrupted; the message names
+                the command.
         """
-        async with self.read() as connection:
-            current = await connection.run_sync(_current_revision)
+        if self._exists(RESTORED):
+            raise StartupError("the restore of a backup was interrupted; it is finished by: facescreen audit")
+        current = await self._revision() if self._exists() else None
         scripts = ScriptDirectory.from_config(self._alembic())
         if current == scripts.get_current_head():
+            self._head = current
             return
         known = {script.revision for script in scripts.walk_revisions()}
         if current is None or current in known:
@@ -117,15 +149,53 @@ class Database:
             f"the database schema ({current}) is newer than this version of facescreen; upgrade facescreen"
         )
 
+    async def is_at_head(self) -> bool:
+        """Whether the schema is still the one that :meth:`require_head` found to be ours."""
+        return self._head is not None and await self._revision() == self._head
+
+    async def require_writable(self) -> None:
+        """Write something that changes nothing, for how long that takes and whether it can be done at all.
+
+        It does not wait for writes of this process that have not begun.
+
+        Raises:
+            DatabaseBusyError, StorageFullError: as :meth:`write` does.
+        """
+        async with self._transaction(immediate=True) as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+
+    def _exists(self, ending: str = "") -> bool:
+        return Path(f"{self.path}{ending}").exists()
+
+    async def _revision(self) -> str | None:
+        async with self.read() as connection:
+            return await connection.run_sync(_current_revision)
+
     async def migrate(self) -> None:
-        """Bring the schema to the newest revision."""
-        await asyncio.to_thread(command.upgrade, self._alembic(), "head")
+        """Bring the schema to the newest revision.
+
+        Raises:
+            StartupError: the database cannot be opened or written, or another process holds it.
+        """
+        try:
+            await asyncio.to_thread(command.upgrade, self._alembic(), "head")
+        except OperationalError as error:
+            translated = _translated(error)
+            if not isinstance(translated, UnavailableError):
+                raise
+            raise StartupError(str(translated)) from None
 
     async def truncate_wal(self) -> None:
         """Move the write-ahead log into the database and empty it, so that nothing deleted stays readable there.
 
         Waits for readers as long as for a lock; one that takes longer, or a full disk, leaves it to the next time.
         """
+        with uninterrupted():
+            is_empty = await self._truncate_wal()
+        if not is_empty:
+            logger.warning("wal_not_truncated")
+
+    async def _truncate_wal(self) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BUSY_TIMEOUT_SECONDS
         async with self._in_turn(), self._engine.connect() as connection:
@@ -137,8 +207,7 @@ class Database:
                     is_empty = await connection.run_sync(_truncate_wal)
             except sqlite3.OperationalError:  # the disk is full or read-only
                 is_empty = False
-        if not is_empty:
-            logger.warning("wal_not_truncated")
+        return is_empty
 
     async def aclose(self) -> None:
         await self._engine.dispose()
@@ -148,6 +217,29 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.set_main_option("sqlalchemy.url", self._url.render_as_string(hide_password=False).replace("%", "%%"))
         return config
+
+
+def path_of(url: str) -> Path:
+    """The file of a database.
+
+    Raises:
+        StartupError: it has none.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise StartupError("DATABASE_URL: must be sqlite+aiosqlite:///<file>")
+    return Path(parsed.database)
+
+
+def _make_private(database: Path) -> None:
+    """Let nobody else read what is there already; SQLite makes its other files like the database."""
+    for ending in _FILES:
+        with suppress(OSError):  # it is not there, or on a disk that takes nothing
+            file = Path(f"{database}{ending}")
+            status = file.stat()
+            if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+                file.chmod(0o600)
+                logger.warning("database_made_private")
 
 
 def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI adapter without a public type
@@ -163,8 +255,12 @@ def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBA
 
 
 def _on_begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    if not connection.get_execution_options().get("immediate", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # SQLite takes that for a mere BEGIN where it could open the file for reading only.
+    connection.exec_driver_sql("DELETE FROM alembic_version WHERE false")
 
 
 def _truncate_wal(connection: Connection) -> bool:
@@ -181,12 +277,17 @@ def _current_revision(connection: Connection) -> str | None:
 
 
 def _translated(error: OperationalError) -> Exception:
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return _busy()
-    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}:
-        return StorageFullError("the database cannot be written: the disk is full or read-only")
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+        return StorageFullError("the database cannot be opened or written: the disk is full, read-only or failing")
     return error
+
+
+def _code(error: OperationalError) -> int:
+    code: int = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return code
 
 
 def _busy() -> DatabaseBusyError:

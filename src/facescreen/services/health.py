@@ -1,18 +1,32 @@
 """What this process is, what it is ready for, and what detectors and models there are."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 from facescreen import __version__
+from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings
+from facescreen.db.connection import Database
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.screening import Policy
+from facescreen.errors import FacescreenError
+from facescreen.images.folder_store import FolderStore
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, default_threshold
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.collections import CollectionService
 from facescreen.services.matching import Matcher
+from facescreen.services.replica import ListReplica
 from facescreen.services.thresholds import ScreeningOptions
+
+logger = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 2.0
+_CHECK_HOLDS_SECONDS = 1.0
+"""Each probe writes, and anybody may probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,25 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether this process can do its work.
+
+    Attributes:
+        database_schema: is the one that this code knows.
+        models: weights of the default detector and model are in memory and were run.
+        database_writable: a write was committed.
+        storage: photos and copies can be written.
+        index: holds every change of the default collection that is committed.
+    """
+
+    database_schema: bool
+    models: bool
+    database_writable: bool
+    storage: bool
+    index: bool
+
+
+@dataclass(frozen=True, slots=True)
 class InstalledModel:
     """A model, the thresholds of its alignment, and what is missing to use it (``None``: nothing)."""
 
@@ -56,13 +89,30 @@ class HealthService:
     """Answers for operators; changes nothing.
 
     Args:
+        backend, replica: ``None`` where an outside service searches.
+        folders: where photos and copies are kept.
         weights: of this machine, ``None`` where nothing can be chosen.
     """
 
     def __init__(
-        self, *, settings: Settings, matcher: Matcher, collections: CollectionService, weights: WeightStore | None
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        matcher: Matcher,
+        collections: CollectionService,
+        backend: EmbeddingBackend | None,
+        replica: ListReplica | None,
+        folders: Sequence[FolderStore],
+        weights: WeightStore | None,
     ) -> None:
         self._settings = settings
+        self._database = database
+        self._backend = backend
+        self._replica = replica
+        self._folders = folders
+        self._checking = asyncio.Lock()
+        self._checked: tuple[float, Readiness] | None = None
         self._matcher = matcher
         self._collections = collections
         self._weights = weights
@@ -87,6 +137,23 @@ class HealthService:
             reference_images=default.size.images,
         )
 
+    async def readiness(self) -> Readiness:
+        """What works at this moment; one answer serves everybody who asks within a second.
+
+        Each check is given two seconds. None waits for requests that compute.
+        """
+        async with self._checking:
+            if self._checked is None or time.monotonic() - self._checked[0] > _CHECK_HOLDS_SECONDS:
+                schema, models, writable, storage, index = await asyncio.gather(
+                    _holds(self._database.is_at_head()),
+                    _holds(self._has_models()),
+                    _holds(self._can_write()),
+                    _holds(self._can_store()),
+                    _holds(self._is_current()),
+                )
+                self._checked = time.monotonic(), Readiness(schema, models, writable, storage, index)
+            return self._checked[1]
+
     def installed(self) -> Installed:
         """Every detector and model with what is missing to use it; this looks at files."""
         if self._weights is None:
@@ -102,3 +169,34 @@ class HealthService:
                 for name, spec in MODELS.items()
             ],
         )
+
+    async def _has_models(self) -> bool:
+        if self._backend is not None:
+            await self._backend.require(self._settings.detector_backend, self._settings.model_name)
+        return True
+
+    async def _can_write(self) -> bool:
+        await self._database.require_writable()
+        return True
+
+    async def _can_store(self) -> bool:
+        for folder in self._folders:
+            await folder.require_writable()
+        return True
+
+    async def _is_current(self) -> bool:
+        if self._replica is not None:
+            default = await self._collections.get(DEFAULT_COLLECTION)
+            await self._replica.catch_up(default.id, self._settings.model_name)
+        return True
+
+
+async def _holds(check: Awaitable[bool]) -> bool:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await check
+    except (FacescreenError, TimeoutError):
+        return False
+    except Exception:
+        logger.exception("readiness_check_failed")
+        return False

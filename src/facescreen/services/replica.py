@@ -13,6 +13,7 @@ from facescreen.db.connection import Database
 from facescreen.domain.blacklist import ChangeKind
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Candidate, Neighbours, Vectors
+from facescreen.lifeline import to_the_end
 
 T = TypeVar("T")
 
@@ -51,13 +52,8 @@ class ListReplica:
             committed = await blacklist.version(connection, collection_id)
         if (state := self._states.get(key)) and state.version >= committed:
             return state
-        async with self._locks[key]:
-            if (state := self._states.get(key)) and state.version >= committed:
-                return state
-            update, state = await self._changes(key, state)
-            await self._backend.apply(collection_id, model, update)
-            self._states[key] = state
-            return state
+        # All searches wait for it, and half of it in the index would be worse than none.
+        return await to_the_end(self._replay(key, model, committed))
 
     async def search(
         self,
@@ -110,6 +106,15 @@ class ListReplica:
             await self._backend.release({collection_id for collection_id, _ in gone})
             for key in gone:
                 self._states.pop(key, None)
+
+    async def _replay(self, key: _Key, model: ModelName, committed: int) -> ListState:
+        async with self._locks[key]:
+            if (state := self._states.get(key)) and state.version >= committed:
+                return state
+            update, state = await self._changes(key, state)
+            await self._backend.apply(key[0], model, update)
+            self._states[key] = state
+            return state
 
     async def _changes(self, key: _Key, known: ListState | None) -> tuple[IndexUpdate, ListState]:
         collection_id, space = key
