@@ -1,0 +1,41 @@
+"""Read the audit trail."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import StreamingResponse
+
+from facescreen.api.dependencies import ServicesDep
+from facescreen.api.operation import Operation, needs
+from facescreen.api.problems import responses
+from facescreen.api.schemas import Moment
+from facescreen.domain.access import Scope
+
+router = APIRouter(route_class=Operation, prefix="/audit", tags=["audit"])
+
+JSON_LINES = "application/x-ndjson"
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "One JSON object for each event."}
+}
+
+
+@router.get(
+    "/",
+    dependencies=needs(Scope.ADMINISTER),
+    summary="Export the audit trail",
+    response_class=StreamingResponse,
+    responses={**responses(), **_LINES},
+)
+async def export_trail(
+    services: ServicesDep,
+    *,
+    from_: Annotated[
+        Moment | None, Query(alias="from", description="From the first event then or later on; UTC without a zone.")
+    ] = None,
+    to: Annotated[Moment | None, Query(description="Up to the first event then or later; UTC without a zone.")] = None,
+    after_id: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only events after this one.")] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Default: all.")] = None,
+) -> StreamingResponse:
+    """Oldest first, as JSON Lines. `facescreen audit verify --file` tells whether anything was changed in them."""
+    pieces = await services.trail.export(since=from_, until=to, after_id=after_id, limit=limit)
+    return StreamingResponse(pieces, media_type=JSON_LINES)
