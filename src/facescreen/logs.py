@@ -1,13 +1,18 @@
 """Structured logs: one JSON object per line, and never anything that identifies a person.
 
 Messages are constant event names; what varies goes into ``extra`` under one of the field names below. A field that is
-not listed is not written, so a name, an embedding or an address cannot slip in with a careless call.
+not listed is not written, so a name, an embedding or an address cannot slip in with a careless call. Of what libraries
+log, only the place is written: they quote addresses, file names and exceptions.
 """
 
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
+from typing import TextIO
+
+logger = logging.getLogger(__name__)
 
 _FIELDS = (
     "request_id",
@@ -17,6 +22,7 @@ _FIELDS = (
     "milliseconds",
     "store",
     "files",
+    "results",
     "done",
     "total",
     "added",
@@ -30,7 +36,11 @@ _FIELDS = (
     "entries",
     "reference_images",
     "list_version",
+    "at",
 )
+
+
+_SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,8 +51,12 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
         }
+        if _is_harmless(record):
+            line["event"] = record.getMessage()
+        else:
+            line["event"] = "message_withheld"
+            line["at"] = [f"{record.filename}:{record.lineno} {record.funcName}"]
         line.update({name: getattr(record, name) for name in _FIELDS if hasattr(record, name)})
         if record.exc_info and record.exc_info[0]:
             # Messages of foreign exceptions may quote their input; the place they come from does not.
@@ -52,11 +66,38 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send this process's logs to standard error in one format, third-party libraries from warnings up."""
+    """Send this process's logs to standard error in one format, third-party libraries from warnings up.
+
+    Whatever the server was told about its logs is undone; its access log, which holds whole URLs, is ours.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("facescreen").setLevel(level.upper())
+    for name in _SERVER:
+        server = logging.getLogger(name)
+        server.handlers.clear()
+        server.propagate = name != "uvicorn.access"
+    warnings.showwarning = _log_warning
+
+
+def _is_harmless(record: logging.LogRecord) -> bool:
+    """Whether nothing of a request, a file or a person can be in the message."""
+    library, _, _ = record.name.partition(".")
+    # What starts and stops the server is worth reading, what speaks HTTP quotes requests.
+    return library == "facescreen" or (library == "uvicorn" and "/protocols/" not in record.pathname)
+
+
+def _log_warning(  # noqa: PLR0917 - the hook's parameters
+    message: Warning | str,  # noqa: ARG001 - the hook's, and it quotes what it warns of
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    place = f"{filename.rpartition('/')[2]}:{lineno}"
+    logger.warning("library_warning", extra={"code": category.__name__, "at": [place]})
 
 
 def _frames(record: logging.LogRecord) -> list[str]:
