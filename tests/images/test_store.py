@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facescreen.aws import AwsClient
+from facescreen.db.key_ring import KeyRing
 from facescreen.images.folder_store import FolderStore
 from facescreen.images.s3_store import S3Store
+from facescreen.images.sealed_store import SealedStore
 from facescreen.images.store import ImageStore, name_parts
 from tests.loopback_aws import CREDENTIALS, access, s3_server
 
@@ -41,13 +44,22 @@ def s3() -> Iterator[AwsClient]:
         asyncio.run(client.aclose())
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[KeyRing]:
+    with closing(KeyRing(tmp_path / "keys", apart_from=[])) as made:
+        yield made
+
+
+@pytest.fixture(params=["folder", "s3", "sealed folder", "sealed s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> ImageStore:
-    if request.param == "folder":
-        return FolderStore(tmp_path / "not" / "yet" / "there")
-    bucket, client = f"bucket-{uuid4()}", request.getfixturevalue("s3")
-    await client.call("create_bucket", Bucket=bucket)
-    return S3Store(client, bucket)
+    plain: ImageStore
+    if request.param.endswith("folder"):
+        plain = FolderStore(tmp_path / "not" / "yet" / "there")
+    else:
+        bucket, client = f"bucket-{uuid4()}", request.getfixturevalue("s3")
+        await client.call("create_bucket", Bucket=bucket)
+        plain = S3Store(client, bucket)
+    return SealedStore(plain, "any", request.getfixturevalue("keys")) if request.param.startswith("sealed") else plain
 
 
 async def test_what_is_put_can_be_got_and_listed(store: ImageStore) -> None:
