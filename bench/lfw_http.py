@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-AT_ONCE = 4
+AT_ONCE = 2
 SIDE = 250
 """Of every photo of LFW, in pixels."""
 COLLECTION = "bench-lfw-http"

@@ -22,7 +22,7 @@ from bench.lfw_http import Photo, identification
 from facescreen.domain.distances import Metric
 from facescreen.recognition.catalog import default_threshold, similarity
 
-AT_ONCE = 4
+AT_ONCE = 2
 COLLECTION = "lfw"
 
 

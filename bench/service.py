@@ -203,11 +203,16 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, *, references: int, workers: int = 1) -> Iterator[Service]:
-    """``facescreen serve`` on a new list of so many references."""
+def serving(folder: Path, *, references: int, workers: int = 1, is_patient: bool = True) -> Iterator[Service]:
+    """``facescreen serve`` on a new list of so many references.
+
+    Args:
+        is_patient: whether many may ask at once and wait, instead of being refused.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    settings = settings_in(folder, port=port, workers=workers)
+    queue = {"max_queued_requests": 1000} if is_patient else {}
+    settings = settings_in(folder, port=port, workers=workers, **queue)
     asyncio.run(make_list(settings, references))
     environment = {name.upper(): str(getattr(settings, name)) for name in settings.model_fields_set}
     command = [sys.executable, "-m", "facescreen", "serve"]

@@ -19,6 +19,7 @@ from facescreen.db import files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.crowding import NEIGHBOURS
+from facescreen.domain.trail import Action
 from facescreen.factory import Services
 from facescreen.images.decode import decode, encode_jpeg
 from facescreen.images.folder_store import FolderStore
@@ -26,8 +27,10 @@ from facescreen.main import create_app
 from facescreen.pool import WorkPool
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.files import StoredFiles
+from facescreen.services.presence import Presence
 from facescreen.services.quality import assess
 from facescreen.services.replica import ListReplica
+from facescreen.services.trail import record
 
 from .service import (
     DETECTOR,
@@ -95,7 +98,7 @@ class _Steps:
         self._collection_id = collection_id
         self._replica = ListReplica(services.database, self._backend)
         stores = {StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir)}
-        self._stored = StoredFiles(services.database, stores)
+        self._stored = StoredFiles(services.database, stores, Presence(services.database.path))
 
     async def screen(self, data: bytes, watch: _Stopwatch) -> None:
         """One photo: a request, and then what a request consists of."""
@@ -125,6 +128,8 @@ class _Steps:
             async with self._stored.writing(contents), self._services.database.write() as connection:
                 await screenings.insert_screening(connection, result)
                 await files.settle(connection, contents)
+                with watch("record in the audit trail"):
+                    await record(connection, Action.SCREENING, result_ids=[result.id])
 
 
 def search_times(folders: Sequence[Path], *, searches: int) -> list[float]:
@@ -134,7 +139,7 @@ def search_times(folders: Sequence[Path], *, searches: int) -> list[float]:
 
 async def _search_times(folders: Sequence[Path], *, searches: int) -> list[float]:
     async with AsyncExitStack() as stack:
-        pool = WorkPool(threads=2, capacity=1)
+        pool = WorkPool(threads=2)
         stack.callback(pool.close)
         replicas = []
         for folder in folders:

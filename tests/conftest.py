@@ -22,17 +22,25 @@ AppFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings whose data are all below the test's own folder, with a migrated database."""
-    roots = tmp_path / "inputs"
+    return fresh_settings(tmp_path)
+
+
+def fresh_settings(folder: Path) -> Settings:
+    """Settings whose data are all below the folder, with a migrated database."""
+    roots = folder / "inputs"
     roots.mkdir()
     made = Settings(
         _env_file=None,
-        blacklist_db_path=tmp_path / "blacklist_db",
-        processed_images_output_dir=tmp_path / "processed",
-        database_url=f"sqlite+aiosqlite:///{tmp_path / 'data' / 'facescreen.db'}",
-        deepface_home=tmp_path / "home",
+        blacklist_db_path=folder / "blacklist_db",
+        processed_images_output_dir=folder / "processed",
+        database_url=f"sqlite+aiosqlite:///{folder / 'data' / 'facescreen.db'}",
+        deepface_home=folder / "home",
         image_input_roots=(roots,),
         match_threshold=0.05,
+        rate_limit_per_address="",
+        rate_limit_per_key="",
+        rate_limit_failures="",
+        max_queued_requests=1000,
     )
     database = Database(made.database_url)
     asyncio.run(database.migrate())
@@ -56,7 +64,7 @@ async def serving_with(settings: Settings, backend: EmbeddingBackend | None) -> 
     app = create_app(settings, backend)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/v1") as client:
             client.services = app.state.services  # type: ignore[attr-defined]
             yield client
 

@@ -1,5 +1,6 @@
 """The service in a process of its own, on a loopback socket, with the painted backend unless told otherwise."""
 
+import asyncio
 import multiprocessing
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from facescreen.api.server import BoundedHttp
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings
 from facescreen.main import create_app
@@ -28,6 +30,7 @@ class ServerProcess:
     Args:
         around: a class or function of a module, put around the application in the server's process.
         backend: makes the one to use; ``None``: the configured one.
+        socket: to share with other servers; by default it has one of its own.
     """
 
     def __init__(
@@ -36,8 +39,9 @@ class ServerProcess:
         around: Callable[[ASGIApp], ASGIApp] | None = None,
         *,
         backend: Callable[[], EmbeddingBackend] | None = PaintedBackend,
+        socket: socket.socket | None = None,
     ) -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+        with socket.dup() if socket else listening_socket() as listening:
             host, port = listening.getsockname()
             self.url = f"http://{host}:{port}"
             self._process = _processes.Process(
@@ -54,6 +58,19 @@ class ServerProcess:
     async def started(self) -> None:
         (await self.client.get("/")).raise_for_status()
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Ask it to stop, as init systems do."""
+        self._process.terminate()
+
+    async def ended(self) -> None:
+        """Wait until it is gone by itself."""
+        await asyncio.to_thread(self._process.join)
+
     def kill(self) -> None:
         """Kill -9, and wait until it is gone."""
         self._process.kill()
@@ -64,12 +81,19 @@ class ServerProcess:
         await self.client.aclose()
 
 
+def listening_socket() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0), backlog=512)
+
+
 @asynccontextmanager
 async def server_process(
-    settings: Settings, backend: Callable[[], EmbeddingBackend] | None = PaintedBackend
+    settings: Settings,
+    backend: Callable[[], EmbeddingBackend] | None = PaintedBackend,
+    *,
+    around: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """A server that is ready; it is killed in the end."""
-    server = ServerProcess(settings, backend=backend)
+    server = ServerProcess(settings, around, backend=backend)
     try:
         await server.started()
         yield server
@@ -85,5 +109,5 @@ def _serve(
     backend: Callable[[], EmbeddingBackend] | None,
 ) -> None:
     app: ASGIApp = create_app(settings, backend() if backend else None)
-    config = uvicorn.Config(around(app) if around else app, access_log=False, log_level="warning")
+    config = uvicorn.Config(around(app) if around else app, http=BoundedHttp, access_log=False, log_level="warning")
     uvicorn.Server(config).run(sockets=[listening])

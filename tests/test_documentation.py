@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from facescreen.api.problems import STATUS
 from facescreen.config import Settings
+from facescreen.domain.trail import Action
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,9 +37,26 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     assert expected <= set(rows)
 
 
+def test_every_action_of_the_audit_trail_is_documented() -> None:
+    (row,) = re.findall(r"^\| `action` \| (.*) \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert sorted(re.findall(r"`(.+?)`", row)) == sorted(Action)
+
+
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
 )
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_row_of_the_fault_table_points_at_tests_that_exist() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    rows = [line for line in page.partition("## Figures")[0].splitlines() if re.match(r"\| (?!Fault|Promise)", line)]
+    assert rows
+    for row in rows:
+        proofs = re.findall(r"`(tests/[\w/.]+?)(?:::(\w+))?`", row.split(" | ")[-1])
+        assert proofs, row
+        for path, name in proofs:
+            assert (ROOT / path).is_file(), path
+            assert not name or re.search(rf"^\s*(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), name

@@ -2,27 +2,40 @@
 
 import asyncio
 import json
+import math
+import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
 import click
 
 from facescreen import __version__
-from facescreen.errors import FacescreenError
+from facescreen.acting import COMMAND, SERVICE, actor
+from facescreen.domain.access import Scope, is_loopback
+from facescreen.errors import FacescreenError, StartupError
 
 # Everything heavy is imported inside of the command that needs it: `facescreen --help` must answer at once.
 if TYPE_CHECKING:
     from facescreen.config import Settings
+    from facescreen.domain.access import ApiKey
     from facescreen.domain.crowding import Crowding
     from facescreen.domain.distances import Metric
     from facescreen.domain.list_report import ListReport
     from facescreen.domain.screening import Screening
+    from facescreen.domain.trail import Head
     from facescreen.recognition.catalog import ShippedFalseAlerts
     from facescreen.services.calibration import CalibrationReport
+    from facescreen.services.encryption import EncryptionStatus
+    from facescreen.services.keys import KeyService, NewKey
+    from facescreen.services.trail import TrailService
 
 P = ParamSpec("P")
 
@@ -46,16 +59,22 @@ class _Group(click.Group):
 @click.version_option(__version__)
 def cli() -> None:
     """Face recognition and blacklist screening. Settings come from the environment or from .env."""
+    actor.set(COMMAND)
 
 
-def _command(function: Callable[P, Coroutine[Any, Any, None]]) -> click.Command:
-    """A command that runs a coroutine."""
+def _run(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """What runs a coroutine to its end."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         asyncio.run(function(*args, **kwargs))
 
-    return cli.command()(run)
+    return run
+
+
+def _command(function: Callable[P, Coroutine[Any, Any, None]]) -> click.Command:
+    """A command that runs a coroutine."""
+    return cli.command()(_run(function))
 
 
 def _settings() -> "Settings":
@@ -81,12 +100,17 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
 @_command
 async def migrate() -> None:
     """Bring the database to the newest schema."""
-    from facescreen.db.connection import Database
+    from facescreen.db.connection import Database, path_of
+    from facescreen.factory import restoration
+    from facescreen.services.presence import Presence
 
-    database = Database(_settings().database_url)
-    await database.migrate()
-    await database.require_head()
-    await database.aclose()
+    settings = _settings()
+    await restoration(settings).settle()
+    with closing(Presence(path_of(settings.database_url))):
+        database = Database(settings.database_url)
+        await database.migrate()
+        await database.require_head()
+        await database.aclose()
     click.echo("the database is at the newest schema")
 
 
@@ -94,28 +118,59 @@ async def migrate() -> None:
 def serve() -> None:
     """Run the service on HOST and PORT with WORKERS processes."""
     import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
 
     from facescreen.config import load_settings
-    from facescreen.db.connection import Database
+    from facescreen.factory import restoration
     from facescreen.logs import configure_logs
 
     async def check(settings: "Settings") -> None:
-        database = Database(settings.database_url)
-        await database.require_head()
-        await database.aclose()
+        await restoration(settings).settle()
+        async with _open_keys(settings) as service:
+            if settings.auth_mode == "keys" and not is_loopback(settings.host) and not await service.all():
+                raise StartupError(
+                    f"HOST: {settings.host} can be reached by others, and there is no API key; "
+                    "run: facescreen keys create --scope SCOPE, or set AUTH_MODE=none to let everybody do everything"
+                )
 
     settings = load_settings()
     asyncio.run(check(settings))
     configure_logs(settings.log_level)
-    uvicorn.run(
-        "facescreen.main:app",
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        access_log=False,
-        log_config=None,
-        log_level=settings.log_level,
-    )
+    actor.set(SERVICE)
+    # Uvicorn raises the signal again that it was stopped by, which would end this process as if it had been killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with _shared_metrics() if settings.workers > 1 and settings.metrics_enabled else nullcontext():
+        config = uvicorn.Config(
+            "facescreen.main:app",
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            http="facescreen.api.server:BoundedHttp",
+            # Nothing takes longer but whoever does not read its answer.
+            timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds) + 5,
+            access_log=False,
+            log_config=None,
+            log_level=settings.log_level,
+        )
+        if settings.workers == 1:
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run()
+        else:
+            workers = Multiprocess(config, sockets=[config.bind_socket()])
+            workers.run()
+            if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
+                sys.exit(STARTUP_FAILURE)
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder where the workers add up their metrics, as long as they run."""
+    from facescreen.metrics import SHARED_FOLDER
+
+    with TemporaryDirectory(prefix="facescreen-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield
 
 
 @_command
@@ -136,10 +191,19 @@ async def sync() -> None:
     )
 
 
-@_command
+@cli.group(invoke_without_command=True)
 @click.option("--fix", is_flag=True, help="Repair what can be repaired.")
-async def audit(fix: bool) -> None:  # noqa: FBT001 - given by click
-    """Compare the database with the stored files and with Rekognition. Exit status 1: something does not fit."""
+@click.pass_context
+def audit(context: click.Context, fix: bool) -> None:  # noqa: FBT001 - given by click
+    """Compare the database with the stored files and with Rekognition. Exit status 1: something does not fit.
+
+    The commands are about the audit trail, which says who did what.
+    """
+    if context.invoked_subcommand is None:
+        asyncio.run(_audit(fix=fix))
+
+
+async def _audit(*, fix: bool) -> None:
     from facescreen.factory import open_services
     from facescreen.services.audit import FindingKind
 
@@ -154,6 +218,119 @@ async def audit(fix: bool) -> None:  # noqa: FBT001 - given by click
     click.echo(f"{found} findings, {repaired} repaired, {foreign} not ours")
     if found > repaired + foreign:
         sys.exit(1)
+
+
+@asynccontextmanager
+async def _open_trail() -> "AsyncIterator[TrailService]":
+    from facescreen.services.presence import at_work
+    from facescreen.services.trail import TrailService
+
+    async with at_work(_settings().database_url) as (database, _):
+        yield TrailService(database)
+
+
+class _Place(click.ParamType["Head"]):
+    """A place in the audit trail, as ``verify`` prints it."""
+
+    name = "ID:HASH"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> "Head":
+        from facescreen.domain.trail import Head
+
+        id_, _, hash_ = value.partition(":")
+        if not re.fullmatch("[0-9]{1,18}", id_) or not re.fullmatch("[0-9a-f]{64}", hash_):
+            self.fail(f"{value!r} is not the id of an event, a colon, and its hash", param, ctx)
+        return Head(int(id_), hash_)
+
+
+_moment_option = partial(click.option, type=click.DateTime(), callback=lambda _context, _option, given: _in_utc(given))
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None else None
+
+
+@audit.command("verify")
+@click.option("--expect", type=_Place(), help="The last event that an earlier verification printed.")
+@click.option("--file", type=click.File("r", "utf-8", errors="replace"), help="Verify an export instead.")
+@_run
+async def verify_trail(expect: "Head | None", file: TextIO | None) -> None:
+    """Find out whether anything in the audit trail was changed, removed, moved or added. Exit status 1: it was.
+
+    Whoever can write the whole database can write a whole new trail. Note the last event elsewhere, and give it with
+    --expect the next time.
+    """
+    from facescreen.services.trail import verify_lines
+
+    if file is not None:
+        found = verify_lines(file, expect)
+    else:
+        async with _open_trail() as trail:
+            found = await trail.verify(expect)
+    if found.count:
+        click.echo(f"events {found.first_id} to {found.last.id} fit, {found.count} in all")
+        click.echo(f"last: {found.last.id}:{found.last.hash}")
+    else:
+        click.echo("no event fits" if found.misfit is not None else "there are no events")
+    if found.misfit is not None:
+        click.echo(f"event {found.misfit} does not fit: the trail was changed there")
+        sys.exit(1)
+
+
+@audit.command("export")
+@_moment_option("--since", help="From the first event then or later on; UTC.")
+@_moment_option("--until", help="Up to the first event then or later; UTC.")
+@click.option("--output", type=click.File("w", "utf-8", atomic=True), default="-", help="Default: standard output.")
+@_run
+async def export_trail(since: datetime | None, until: datetime | None, output: TextIO) -> None:
+    """Write the audit trail as JSON Lines, which `verify --file` can verify."""
+    async with _open_trail() as trail:
+        async for piece in await trail.export(since=since, until=until):
+            output.write(piece)
+
+
+@_command
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+async def backup(file: Path) -> None:
+    """Write the database and all images into FILE, while the service works. Keys of encrypted data are not in it."""
+    from facescreen.factory import open_backup
+
+    async with open_backup(_settings()) as service:
+        with _progress("images") as progress:
+            report = await service.back_up(file, progress)
+    for name in report.missing:
+        click.echo(f"warning: {name} is missing here, and in the backup; see: facescreen audit", err=True)
+    click.echo(f"{report.images} images, {report.size:,} bytes: {file}")
+
+
+@_command
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--replace", is_flag=True, help="Delete the data that there are.")
+async def restore(file: Path, *, replace: bool) -> None:
+    """Put the backup FILE in the place of the data, all of it or nothing. No service may be running."""
+    from facescreen.factory import restoration
+
+    with _progress("restore") as progress:
+        manifest = await restoration(_settings()).restore(file, replace=replace, progress=progress)
+    for missing in manifest.not_included:
+        click.echo(f"warning: not in the backup: {missing}; run: facescreen audit", err=True)
+    click.echo(f"restored what was here on {manifest.created_at:%Y-%m-%d %H:%M} UTC: {len(manifest.images)} images")
+
+
+@_command
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+async def retention(dry_run: bool) -> None:  # noqa: FBT001 - given by click
+    """Delete what has been kept for long enough, and entries that have expired. RETENTION_* say how long that is."""
+    from facescreen.factory import open_services
+
+    async with open_services(_settings()) as services:
+        if dry_run:
+            counts = await services.retention.due()
+        else:
+            with _progress("retention") as progress:
+                counts = await services.retention.sweep(progress)
+    for kind, count in counts.items():
+        click.echo(f"{kind}: {count} {'due' if dry_run else 'deleted'}")
 
 
 class _NameIn(click.ParamType[str]):
@@ -229,6 +406,16 @@ async def screen(paths: tuple[Path, ...], as_json: bool, model: Any) -> None:  #
         sys.exit(2)
 
 
+_LONGEST_SOURCE = 400
+"""Characters; the database keeps 500 and the numbers of faces and photos are added."""
+
+
+def _short(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    if len(text) > _LONGEST_SOURCE:
+        raise click.BadParameter(f"it has {len(text)} characters; {_LONGEST_SOURCE} are the most")
+    return text
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _COUNT = click.IntRange(min=1)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -298,7 +485,9 @@ async def evaluate(
 @click.option("--review-one-in", type=_COUNT, help="For review. Default: REVIEW_FALSE_ALERT_BUDGET.")
 @_model_option
 @click.option("--detector", type=_DETECTOR, help="Default: DETECTOR_BACKEND.")
-@click.option("--source", default="own photos", show_default=True, help="What the photos are; results name it.")
+@click.option(
+    "--source", default="own photos", show_default=True, callback=_short, help="What the photos are; results name it."
+)
 @click.option("--against-each-other", is_flag=True, help="Take no list: search everybody among all others.")
 @click.option("--output", type=click.File("w", "utf-8"), help="File for --against-each-other.")
 async def calibrate(
@@ -415,6 +604,156 @@ def _print_calibration(report: "CalibrationReport") -> None:
 
 def _compared(metric: "Metric", crowding: "Crowding | None") -> str:
     return str(metric) if crowding is None else f"score ({metric})"
+
+
+@asynccontextmanager
+async def _open_keys(settings: "Settings") -> AsyncIterator["KeyService"]:
+    from facescreen.services.keys import KeyService
+    from facescreen.services.presence import at_work
+
+    async with at_work(settings.database_url) as (database, _):
+        yield KeyService(database)
+
+
+@cli.group()
+def keys() -> None:
+    """API keys. Running services take note of every change within a second."""
+
+
+@keys.command("create")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What the key may do. Repeatable; no scope includes another.",
+)
+@click.option("--label", default="", help="What the key is for.")
+@click.option("--expires-days", type=click.IntRange(min=1, max=36500), help="Default: never.")
+@_run
+async def create_key(scopes: tuple[str, ...], *, label: str, expires_days: int | None) -> None:
+    """Make a key, and print it: nobody can read it again."""
+    expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
+    async with _open_keys(_settings()) as service:
+        made = await service.create([Scope(scope) for scope in scopes], label=label, expires_at=expires_at)
+    _print_key(made)
+
+
+@keys.command("list")
+@_run
+async def list_keys() -> None:
+    """Show every key that was ever made: its id, never the key itself."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    async with _open_keys(_settings()) as service:
+        found = await service.all()
+    table = Table("id", "state", "scopes", "created", "expires", "label")
+    for key in found:
+        scopes = " ".join(sorted(key.scopes))
+        table.add_row(key.id, _state(key), scopes, _minute(key.created_at), _minute(key.expires_at), Text(key.label))
+    Console().print(table)
+
+
+@keys.command("rotate")
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--grace",
+    type=click.IntRange(min=0, max=525600),
+    default=0,
+    show_default=True,
+    help="Minutes that the old key stays valid.",
+)
+@_run
+async def rotate_key(key_id: str, *, grace: int) -> None:
+    """Replace a key by a new one with the same label, scopes and end."""
+    async with _open_keys(_settings()) as service:
+        made = await service.rotate(key_id, grace=timedelta(minutes=grace))
+    _print_key(made)
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+@_run
+async def revoke_key(key_id: str) -> None:
+    """End a key."""
+    async with _open_keys(_settings()) as service:
+        key = await service.revoke(key_id)
+    click.echo(f"{key.id} is revoked")
+
+
+def _print_key(made: "NewKey") -> None:
+    """The key alone goes to standard output, so that a script can take it."""
+    click.echo(made.text)
+    expiry = f", until {_minute(made.key.expires_at)}" if made.key.expires_at else ""
+    click.echo(
+        f"{made.key.id} may {', '.join(sorted(made.key.scopes))}{expiry}. Keep the key now: it is stored nowhere. "
+        "Callers send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
+        err=True,
+    )
+
+
+def _state(key: "ApiKey") -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "valid" if key.is_valid(datetime.now(UTC)) else "expired"
+
+
+def _minute(at: datetime | None) -> str:
+    return at.strftime("%Y-%m-%d %H:%M UTC") if at else ""
+
+
+@cli.group()
+def encryption() -> None:
+    """Encryption at rest, with the keys in ENCRYPTION_KEY_DIR. Services may run meanwhile."""
+
+
+@encryption.command("status")
+@_run
+async def encryption_status() -> None:
+    """How much is encrypted, and with which master key. Reads every stored file."""
+    from facescreen.factory import open_encryption
+
+    async with open_encryption(_settings()) as service:
+        _print_encryption(await service.status())
+
+
+@encryption.command("apply")
+@_run
+async def apply_encryption() -> None:
+    """Encrypt what was stored before the setting was."""
+    from facescreen.factory import open_encryption
+
+    async with open_encryption(_settings()) as service:
+        with _progress("encrypted") as progress:
+            status = await service.apply(progress)
+    _print_encryption(status)
+
+
+@encryption.command("rotate")
+@_run
+async def rotate_encryption() -> None:
+    """Make a new master key, wrap every key with it, and remove the master key before it."""
+    from facescreen.factory import open_encryption
+
+    async with open_encryption(_settings()) as service:
+        with _progress("keys") as progress:
+            masters = await service.rotate(progress)
+    click.echo(f"master key {masters.current} wraps all {sum(masters.wrapped.values())} keys")
+
+
+def _print_encryption(status: "EncryptionStatus") -> None:
+    for name, sealed in (
+        ("embeddings", status.embeddings),
+        ("clearances", status.clearances),
+        *((f"files in {store}", sealed) for store, sealed in status.files.items()),
+    ):
+        click.echo(f"{name}: {sealed.count} of {sealed.total} encrypted")
+    for master, count in status.masters.wrapped.items():
+        state = "current" if master == status.masters.current else "left by a rotation; rotate again"
+        click.echo(f"master key {master} wraps {count} keys ({state})")
 
 
 @cli.group()

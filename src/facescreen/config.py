@@ -52,6 +52,7 @@ ModelName = Literal[
 PathList = Annotated[tuple[Path, ...], NoDecode]
 NameList = Annotated[tuple[str, ...], NoDecode]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+Rate = Annotated[str, Field(pattern=r"^$|^[1-9][0-9]{0,8}/(second|minute|hour|day)$")]
 
 
 class Settings(BaseSettings):
@@ -133,8 +134,28 @@ class Settings(BaseSettings):
     )
     max_images_per_request: int = Field(default=32, ge=1, le=1000, description="Images in one request.")
     max_body_bytes: int = Field(default=100_000_000, ge=10_000, description="Largest request body, in bytes.")
-    max_pending_images: int = Field(
-        default=256, ge=1, description="Images admitted and not yet answered, per worker; above it: 503 `overloaded`."
+    max_concurrent_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description=(
+            "Requests that compute with images at the same time, per worker. Empty: one for each processor, shared by "
+            "the workers; with `aws_rekognition` 8."
+        ),
+    )
+    max_queued_requests: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Requests that wait for those, per worker; above it: 503 `overloaded`. Empty: half as many as may run, "
+            "so that waiting takes less than working."
+        ),
+    )
+    request_timeout_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Deadline for one whole request; after it: 504, and its work stops."
+    )
+    idempotency_hours: float = Field(
+        default=24.0, gt=0, le=720, description="How long the answer to an `Idempotency-Key` is kept, encrypted."
     )
     inline_reindex_limit: int = Field(
         default=100,
@@ -178,6 +199,52 @@ class Settings(BaseSettings):
         default=False, description="Take unsigned requests to `/rekognition` from this machine."
     )
 
+    auth_mode: Literal["keys", "none"] = Field(
+        default="keys",
+        description=(
+            "`keys`: requests need an API key as soon as one exists; until then only this machine is served. "
+            "`none`: whoever reaches the port may do everything."
+        ),
+    )
+    rate_limit_per_key: Rate = Field(
+        default="6000/minute", description="Requests that one API key may send, per worker. Empty: any number."
+    )
+    rate_limit_per_address: Rate = Field(
+        default="6000/minute", description="Requests that one address may send, per worker. Empty: any number."
+    )
+    rate_limit_failures: Rate = Field(
+        default="30/minute",
+        description="Requests without a valid key that one address may send, per worker. Empty: any number.",
+    )
+    cors_allowed_origins: NameList = Field(
+        default=(), description="Origins whose pages may call the service from a browser, separated by commas."
+    )
+    docs_enabled: bool = Field(default=True, description="Serve `/docs`, `/redoc` and `/openapi.json`.")
+    metrics_enabled: bool = Field(default=True, description="Serve `/metrics`, which needs no key.")
+
+    retention_results_days: float | None = Field(
+        default=30.0, gt=0, description="Results without a match or possible match are deleted after so many days."
+    )
+    retention_hits_days: float | None = Field(
+        default=365.0, gt=0, description="Results with one are deleted after so many days."
+    )
+    retention_copies_days: float | None = Field(
+        default=30.0, gt=0, description="Copies of screened images are deleted after so many days; their results stay."
+    )
+    retention_audit_days: float | None = Field(
+        default=730.0, gt=0, description="Events of the audit trail are deleted after so many days."
+    )
+    retention_sweep_seconds: float = Field(
+        default=3600.0, gt=0, le=86400, description="How often that is done, and expired entries are withdrawn."
+    )
+    encryption_key_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Folder for the keys that embeddings and photos are encrypted with, outside of the data and their backups. "
+            "Empty: nothing is encrypted."
+        ),
+    )
+
     host: str = Field(default="127.0.0.1", description="Address that `facescreen serve` binds.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port that `facescreen serve` binds.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of `facescreen serve`.")
@@ -185,7 +252,9 @@ class Settings(BaseSettings):
         default="info", description="Least severe level logged."
     )
 
-    @field_validator("image_input_roots", "url_allowed_hosts", "rekognition_access_keys", mode="before")
+    @field_validator(
+        "image_input_roots", "url_allowed_hosts", "cors_allowed_origins", "rekognition_access_keys", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -200,6 +269,13 @@ class Settings(BaseSettings):
     @field_validator(
         "match_threshold",
         "review_threshold",
+        "max_concurrent_requests",
+        "max_queued_requests",
+        "retention_results_days",
+        "retention_hits_days",
+        "retention_copies_days",
+        "retention_audit_days",
+        "encryption_key_dir",
         "aws_region",
         "aws_s3_bucket_name",
         "aws_endpoint_url",

@@ -122,6 +122,12 @@ class PhotoQualityError(InputError):
     code = "photo_quality"
 
 
+class ExpiryInPastError(InputError):
+    """An entry would have expired before it is stored."""
+
+    code = "expiry_in_past"
+
+
 class OptionNotAvailableError(InputError):
     """The request needs a choice of detector, model or metric, or embeddings, and the backend has none."""
 
@@ -163,6 +169,18 @@ class NotInPersonFolderError(InputError):
     code = "not_in_person_folder"
 
 
+class FileNameUnusableError(InputError):
+    """The photo's name is not UTF-8 or has control characters, or its folder's is none that a person can have."""
+
+    code = "file_name_unusable"
+
+
+class PhotoUnreadableError(InputError):
+    """The photo is encrypted, and its key is not there."""
+
+    code = "photo_unreadable"
+
+
 class FolderEmptyError(InputError):
     """The blacklist folder holds no photo at all though the list does: more likely a missing mount than a wish."""
 
@@ -179,6 +197,32 @@ class CalibrationEvidenceError(InputError):
     """Too few faces or reference photos were there to measure false alerts with."""
 
     code = "calibration_evidence"
+
+
+class UnauthenticatedError(FacescreenError):
+    """No valid API key came with the request. One message for every cause."""
+
+    code = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("a valid API key is needed, as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+
+
+class ScopeMissingError(FacescreenError):
+    """The API key does not allow this operation."""
+
+    code = "scope_missing"
+
+
+class LocalOnlyError(FacescreenError):
+    """Without API keys, requests are taken from this machine only, and from no page of another site."""
+
+    code = "local_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no API key yet, so only requests from this machine and from no page of another site are taken"
+        )
 
 
 class NotFoundError(FacescreenError):
@@ -285,6 +329,30 @@ class PictureGoneError(ConflictError):
     code = "picture_gone"
 
 
+class IdempotencyKeyInvalidError(InputError):
+    """The idempotency key is not one of 1 to 255 visible ASCII characters."""
+
+    code = "idempotency_key_invalid"
+
+
+class IdempotencyKeyReusedError(InputError):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInProgressError(ConflictError):
+    """The first request with this idempotency key is still running."""
+
+    code = "idempotency_in_progress"
+
+
+class IdempotencyOutcomeUnknownError(ConflictError):
+    """The first request with this idempotency key took effect, and its answer is gone; look at what is there."""
+
+    code = "idempotency_outcome_unknown"
+
+
 class NotReadyError(FacescreenError):
     """What the request needs is not on this machine yet; the message names the command that brings it."""
 
@@ -307,16 +375,44 @@ class EmbeddingsMissingError(NotReadyError):
     code = "embeddings_missing"
 
 
+class EmbeddingsUnreadableError(NotReadyError):
+    """Embeddings are encrypted, and their keys do not open them: dropped, somebody else's, or the data were changed."""
+
+    code = "embeddings_unreadable"
+
+
 class UnavailableError(FacescreenError):
     """A passing condition: the same request may succeed later."""
 
-    retry_after_seconds: ClassVar[int] = 1
+    retry_after_seconds: int = 1
 
 
 class OverloadedError(UnavailableError):
     """More work is waiting than the service admits."""
 
     code = "overloaded"
+
+
+class RateLimitedError(UnavailableError):
+    """The key or the address has sent more requests than it may in the present window."""
+
+    code = "rate_limited"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("too many requests; try again later")
+
+
+class DeadlineExceededError(UnavailableError):
+    """The request took longer than REQUEST_TIMEOUT_SECONDS and was stopped; what was not finished was not kept."""
+
+    code = "deadline_exceeded"
+
+
+class UnreadyError(UnavailableError):
+    """The service is starting, stopping, or cannot write or search at the moment."""
+
+    code = "not_ready"
 
 
 class DatabaseBusyError(UnavailableError):
@@ -396,6 +492,18 @@ class AwsQuotaError(AwsError):
 
     code = "aws_quota_exceeded"
     retry_after_seconds = 60
+
+
+class BackupError(FacescreenError):
+    """The file is no backup, a harmed one or one of a newer version, or there is no room for it."""
+
+    code = "backup_unusable"
+
+
+class DataInUseError(FacescreenError):
+    """Other processes work on the data, or there are data that a restored backup would replace."""
+
+    code = "data_in_use"
 
 
 class StartupError(FacescreenError):

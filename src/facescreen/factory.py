@@ -3,21 +3,24 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from facescreen.aws import AwsAccess, AwsClient
 from facescreen.backends.base import Backend, EmbeddingBackend, GalleryBackend
 from facescreen.backends.local import LocalBackend
 from facescreen.backends.rekognition import RekognitionBackend
 from facescreen.config import Settings
-from facescreen.db.connection import Database
+from facescreen.db.connection import Database, path_of
 from facescreen.db.files import StoreName
+from facescreen.db.key_ring import KeyRing
 from facescreen.domain.false_alerts import AlertBudget
 from facescreen.errors import (
     AwsError,
     EmbeddingsMissingError,
+    EmbeddingsUnreadableError,
     FolderEmptyError,
     InvalidThresholdError,
     NotReadyError,
@@ -27,33 +30,42 @@ from facescreen.errors import (
 from facescreen.images.fetch import Fetcher
 from facescreen.images.folder_store import FolderStore
 from facescreen.images.s3_store import S3Store
+from facescreen.images.sealed_store import SealedStore
 from facescreen.images.sources import ImageSources
 from facescreen.images.store import ImageStore
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import has_similarity
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.audit import AuditService
+from facescreen.services.backup import BackupService
 from facescreen.services.blacklist import BlacklistService
 from facescreen.services.calibration import CalibrationService, ProbeReader
 from facescreen.services.clearing import ClearingService
 from facescreen.services.collections import CollectionService
 from facescreen.services.detection import DetectionService
+from facescreen.services.encryption import EncryptionService, require_unsealed
 from facescreen.services.enrollment import Enroller
 from facescreen.services.evaluation import EvaluationService
 from facescreen.services.faces import FaceService
 from facescreen.services.files import StoredFiles
 from facescreen.services.health import HealthService
+from facescreen.services.idempotency import IdempotencyService
 from facescreen.services.intake import Intake
+from facescreen.services.keys import KeyService
 from facescreen.services.list_report import ListReportService
 from facescreen.services.matching import EmbeddingMatcher, GalleryMatcher, Matcher
 from facescreen.services.people import PeopleService
+from facescreen.services.presence import at_work
 from facescreen.services.register import Register
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
 from facescreen.services.resemblance import Resemblance
+from facescreen.services.restore import Restoration
+from facescreen.services.retention import RetentionService
 from facescreen.services.screening import ScreeningService
 from facescreen.services.sync import FolderSyncService
 from facescreen.services.thresholds import ScreeningDefaults, ScreeningOptions
+from facescreen.services.trail import TrailService
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +93,7 @@ class Services:
 
     settings: Settings
     database: Database
+    keys: KeyService
     backend: Backend
     collections: CollectionService
     detection: DetectionService
@@ -94,6 +107,9 @@ class Services:
     calibration: CalibrationService | None
     facade: Facade | None
     audit: AuditService
+    idempotency: IdempotencyService
+    retention: RetentionService
+    trail: TrailService
     health: HealthService
 
 
@@ -140,11 +156,42 @@ async def _open_embeddings(
     settings: Settings, backend: EmbeddingBackend | None
 ) -> AsyncIterator[tuple[EmbeddingBackend, Intake]]:
     async with AsyncExitStack() as stack:
-        pool = WorkPool(threads=_THREADS, capacity=_THREADS)
+        pool = WorkPool(threads=_THREADS)
         stack.callback(pool.close)
         backend = backend or _local(settings, pool)
         stack.push_async_callback(backend.aclose)
         yield backend, _intake(settings, backend, pool)
+
+
+@asynccontextmanager
+async def open_backup(settings: Settings) -> AsyncIterator[BackupService]:
+    """What makes backups, while others work on the data or not; it needs no model.
+
+    Raises:
+        StartupError: the schema is not at head.
+    """
+    await restoration(settings).settle()
+    async with AsyncExitStack() as stack:
+        database, _ = await stack.enter_async_context(at_work(settings.database_url))
+        is_local = settings.face_processing_backend == "deepface"
+        yield BackupService(
+            database=database,
+            stores={store: FolderStore(folder) for store, folder in _folders(settings).items()},
+            keeps_photos=is_local or settings.aws_keep_local_copy,
+            not_included=() if is_local else ("photos in the bucket", "faces in the Rekognition collections"),
+        )
+
+
+def restoration(settings: Settings) -> Restoration:
+    """What replaces the data by a backup."""
+    return Restoration(path_of(settings.database_url), _folders(settings), settings.encryption_key_dir)
+
+
+def _folders(settings: Settings) -> Mapping[StoreName, Path]:
+    return {
+        StoreName.BLACKLIST: settings.blacklist_db_path,
+        StoreName.PROCESSED: settings.processed_images_output_dir,
+    }
 
 
 @asynccontextmanager
@@ -158,11 +205,11 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         StartupError: the schema is not at head, weights are missing, AWS cannot be used, or the settings contradict
             each other.
     """
+    await restoration(settings).settle()
     async with AsyncExitStack() as stack:
-        database = Database(settings.database_url)
-        stack.push_async_callback(database.aclose)
-        await database.require_head()
-        pool = WorkPool(threads=_THREADS, capacity=settings.max_pending_images)
+        key_ring = _key_ring(settings, stack)
+        database, presence = await stack.enter_async_context(at_work(settings.database_url, key_ring))
+        pool = WorkPool(threads=_THREADS)
         stack.callback(pool.close)
         fetcher = Fetcher(
             timeout_seconds=settings.fetch_timeout_seconds,
@@ -172,15 +219,16 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         stack.push_async_callback(fetcher.aclose)
         sources = ImageSources(roots=settings.image_input_roots, fetcher=fetcher, max_bytes=settings.max_image_bytes)
         weights = WeightStore(settings.deepface_home)
-        stores: dict[StoreName, ImageStore] = {
-            StoreName.BLACKLIST: FolderStore(settings.blacklist_db_path),
-            StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir),
-        }
         is_aws = backend is None and settings.face_processing_backend == "aws_rekognition"
-        if is_aws:
-            stores[StoreName.BUCKET] = await _bucket(settings, stack)
-        stored = StoredFiles(database, stores)
-        stack.callback(stored.close)
+        stores = _stores(settings, key_ring, await _bucket(settings, stack) if is_aws else None)
+        stored = StoredFiles(database, stores, presence)
+        encryption = (
+            EncryptionService(database=database, keys=key_ring, stored=stored, stores=stores) if key_ring else None
+        )
+        try:
+            await (encryption.require_fit() if encryption else require_unsealed(database, stores))
+        except AwsError as error:
+            raise StartupError(str(error)) from None
         if is_aws:
             recognition = _rekognition(settings, database, pool)
         else:
@@ -212,15 +260,18 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
             detector=recognition.matcher.plan(ScreeningOptions()).detector_name,
             gallery=recognition.gallery,
             copies_to=copies_to,
+            folder=settings.blacklist_db_path,
         )
         stack.push_async_callback(register.aclose)
         collections = CollectionService(
             database=database, stored=stored, replica=recognition.replica, gallery=recognition.gallery
         )
+        trail = TrailService(database)
         facade = _facade(
             settings,
             recognition,
             database,
+            trail=trail,
             collections=collections,
             register=register,
             intake=intake,
@@ -231,9 +282,10 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         yield Services(
             settings=settings,
             database=database,
+            keys=KeyService(database),
             backend=recognition.backend,
             collections=collections,
-            detection=DetectionService(sources=sources, intake=intake, pool=pool, matcher=recognition.matcher),
+            detection=DetectionService(sources=sources, intake=intake, matcher=recognition.matcher, trail=trail),
             screening=ScreeningService(
                 database=database,
                 backend=recognition.backend,
@@ -245,9 +297,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 pool=pool,
                 max_images=settings.max_images_per_request,
             ),
-            clearing=ClearingService(
-                database=database, backend=recognition.embeddings, stored=stored, intake=intake, pool=pool
-            ),
+            clearing=ClearingService(database=database, backend=recognition.embeddings, stored=stored, intake=intake),
             blacklist=BlacklistService(
                 database=database,
                 collections=collections,
@@ -255,7 +305,6 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 register=register,
                 enroller=enroller,
                 resemblance=resemblance,
-                pool=pool,
                 max_images=settings.max_images_per_request,
             ),
             report=ListReportService(
@@ -273,7 +322,9 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 register=register,
                 enroller=enroller,
                 resemblance=resemblance,
+                trail=trail,
                 folder=settings.blacklist_db_path,
+                photos=stores[StoreName.BLACKLIST],
             ),
             reindex=recognition.reindex,
             calibration=_calibration(settings, recognition, database, collections=collections, intake=intake),
@@ -285,16 +336,69 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 intake=intake,
                 gallery=recognition.gallery,
                 copies_to=copies_to,
+                encryption=encryption,
                 detector=settings.detector_backend,
                 model=settings.model_name,
             ),
+            idempotency=IdempotencyService(database, presence),
+            trail=trail,
+            retention=RetentionService(database=database, stored=stored, register=register, settings=settings),
             health=HealthService(
                 settings=settings,
+                database=database,
                 matcher=recognition.matcher,
                 collections=collections,
+                backend=recognition.embeddings,
+                replica=recognition.replica,
+                folders=[FolderStore(folder) for folder in _folders(settings).values()],
                 weights=None if is_aws else weights,
             ),
         )
+
+
+@asynccontextmanager
+async def open_encryption(settings: Settings) -> AsyncIterator[EncryptionService]:
+    """What encrypts the data of services that may run meanwhile; no model is loaded.
+
+    Raises:
+        StartupError: the setting is empty, the keys are not of these data, or the keys, the schema or the bucket cannot
+            be used.
+    """
+    await restoration(settings).settle()
+    async with AsyncExitStack() as stack:
+        key_ring = _key_ring(settings, stack)
+        if key_ring is None:
+            raise StartupError("ENCRYPTION_KEY_DIR: must be set; nothing is encrypted without it")
+        database, presence = await stack.enter_async_context(at_work(settings.database_url, key_ring))
+        is_aws = settings.face_processing_backend == "aws_rekognition"
+        stores = _stores(settings, key_ring, await _bucket(settings, stack) if is_aws else None)
+        stored = StoredFiles(database, stores, presence)
+        encryption = EncryptionService(database=database, keys=key_ring, stored=stored, stores=stores)
+        await encryption.require_fit()
+        yield encryption
+
+
+def _key_ring(settings: Settings, stack: AsyncExitStack) -> KeyRing | None:
+    if settings.encryption_key_dir is None:
+        return None
+    data = (
+        settings.blacklist_db_path,
+        settings.processed_images_output_dir,
+        path_of(settings.database_url).parent,
+    )
+    key_ring = KeyRing(settings.encryption_key_dir, apart_from=data)
+    stack.callback(key_ring.close)
+    return key_ring
+
+
+def _stores(settings: Settings, key_ring: KeyRing | None, bucket: S3Store | None) -> dict[StoreName, SealedStore]:
+    stores: dict[StoreName, ImageStore] = {
+        StoreName.BLACKLIST: FolderStore(settings.blacklist_db_path),
+        StoreName.PROCESSED: FolderStore(settings.processed_images_output_dir),
+    }
+    if bucket is not None:
+        stores[StoreName.BUCKET] = bucket
+    return {name: SealedStore(store, name, key_ring) for name, store in stores.items()}
 
 
 async def _load(recognition: _Recognition) -> None:
@@ -312,6 +416,7 @@ def _facade(
     recognition: _Recognition,
     database: Database,
     *,
+    trail: TrailService,
     collections: CollectionService,
     register: Register,
     intake: Intake,
@@ -337,6 +442,7 @@ def _facade(
             reindex=reindex,
             intake=intake,
             pool=pool,
+            trail=trail,
             detector=settings.detector_backend,
             model=settings.model_name,
         ),
@@ -462,7 +568,7 @@ async def start(services: Services) -> None:
         await services.health.health()
     except ThresholdRequiredError as error:
         raise StartupError(f"MATCH_THRESHOLD or FALSE_ALERT_BUDGET: {error}") from None
-    except (FolderEmptyError, EmbeddingsMissingError, AwsError) as error:
+    except (FolderEmptyError, EmbeddingsMissingError, EmbeddingsUnreadableError, AwsError) as error:
         raise StartupError(str(error)) from None
     counts = {name: len(getattr(report, name)) for name in ("added", "withdrawn", "skipped", "warnings")}
     logger.info("folder_synchronised", extra=counts)

@@ -24,6 +24,7 @@ def settings(folder: Path, **more: object) -> Settings:
         processed_images_output_dir=folder / "processed",
         database_url=f"sqlite+aiosqlite:///{folder / 'data' / 'facescreen.db'}",
         deepface_home=folder,
+        max_queued_requests=1000,
         **more,  # type: ignore[arg-type]  # checked by pydantic
     )
 

@@ -50,7 +50,7 @@ async def test_create_answers_with_the_record_and_where_it_is(client: httpx.Asyn
     assert response.status_code == 201
     assert (record["name"], record["reason"], len(record["images"])) == ("Ada", "", 2)
     assert response.headers["location"] == f"/api/v1/blacklist/{record['id']}/"
-    assert (await client.get(f"http://test{response.headers['location']}")).json() | {"warnings": []} == record
+    assert (await client.get(f"http://127.0.0.1{response.headers['location']}")).json() | {"warnings": []} == record
     stored = {
         f"blacklist_db/{path.relative_to(settings.blacklist_db_path)}" for path in files(settings.blacklist_db_path)
     }

@@ -201,7 +201,7 @@ async def test_the_location_of_an_entry_leads_to_it(client: httpx.AsyncClient) -
         )
         record = response.json()
         assert response.headers["location"] == f"/api/v1/blacklist/{record['id']}/{query}"
-        assert (await client.get(f"http://test{response.headers['location']}")).json() | {"warnings": []} == record
+        assert (await client.get(f"http://127.0.0.1{response.headers['location']}")).json() | {"warnings": []} == record
 
 
 async def test_stored_results_are_filtered_by_collection(client: httpx.AsyncClient) -> None:

@@ -15,7 +15,7 @@ from facescreen.domain.faces import Vectors
 from facescreen.errors import ThresholdRequiredError
 from facescreen.factory import Services, open_services
 from facescreen.recognition.catalog import default_threshold
-from facescreen.services.blacklist import EnrollmentOptions, Photo
+from facescreen.services.blacklist import EnrollmentOptions, Person, Photo
 from facescreen.services.resemblance import disagreeing
 from tests.api.test_blacklist import files, matches, upload
 from tests.api.test_sync import drop, sync
@@ -189,7 +189,7 @@ async def test_without_a_threshold_nobody_is_looked_like_and_nothing_can_be_refu
         async def create(*colours: Colour, reject_duplicates: bool) -> list[str]:
             photos = [Photo("a.png", photo(colour)) for colour in colours]
             options = EnrollmentOptions(reject_duplicates=reject_duplicates)
-            enrolled = await services.blacklist.create("default", "Ada", "", photos=photos, options=options)
+            enrolled = await services.blacklist.create("default", Person("Ada"), photos=photos, options=options)
             return [warning.code for warning in enrolled.warnings]
 
         assert await create(RED, reject_duplicates=False) == []

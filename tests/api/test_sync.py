@@ -1,5 +1,9 @@
 """Photos that admins drop into the blacklist folder by hand."""
 
+import asyncio
+import fcntl
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from facescreen.errors import StartupError
 from tests.api.test_blacklist import enroll, matches
 from tests.conftest import serving
 from tests.painted import BLUE, GREEN, RED, YELLOW, photo
+from tests.painted_server import HANGING
 
 
 def drop(settings: Settings, name: str, data: bytes) -> Path:
@@ -35,6 +40,17 @@ async def test_photos_in_the_folder_are_enrolled_at_start(settings: Settings) ->
         assert (match["name"], match["identity"]) == ("person_A", "blacklist_db/person_A/img1.jpg")
         (record,) = (await client.get("/blacklist/")).json()
         assert len(record["images"]) == 2
+
+
+async def test_whoever_waits_for_another_process_that_synchronises_keeps_no_thread(settings: Settings) -> None:
+    short = settings.model_copy(update={"request_timeout_seconds": 2.0})
+    async with asyncio.timeout(HANGING), serving(short) as client:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        with (settings.blacklist_db_path / ".sync.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert (await client.post("/blacklist/sync")).status_code == 504
+            await enroll(client, "Ada", photo(RED))
+        await sync(client)
 
 
 async def test_sync_says_what_it_did_and_embeds_nothing_twice(client: httpx.AsyncClient, settings: Settings) -> None:
@@ -117,3 +133,66 @@ async def test_an_empty_folder_withdraws_nobody(settings: Settings) -> None:
     with pytest.raises(StartupError, match="folder"):
         async with serving(settings):
             pass
+
+
+async def test_names_that_are_none_are_skipped_with_a_reason_and_never_in_the_way(settings: Settings) -> None:
+    for name in (
+        b"person_A/\xff\xfe.png",
+        b"\xc3\x28/a.png",
+        b"person_A/two\nlines.png",
+        b"person_A/\x1b]0;title\x07.png",
+        b"two\nlines/a.png",
+        b"x" * 201 + b"/a.png",
+        b"   /a.png",
+    ):
+        drop(settings, os.fsdecode(name), photo(GREEN))
+    drop(settings, "person_B/b.png", photo(BLUE))
+    async with serving(settings) as client:
+        drop(settings, "person_A/a.png", photo(RED))
+        report = await sync(client)
+        assert report["added"] == ["blacklist_db/person_A/a.png"]
+        assert [skipped["code"] for skipped in report["skipped"]] == ["file_name_unusable"] * 7
+        assert all(skipped["file"].isprintable() for skipped in report["skipped"])
+        for record in (await client.get("/blacklist/")).json():
+            assert (await client.delete(f"/blacklist/{record['id']}/")).status_code == 200
+
+
+async def test_odd_names_are_names_like_any_other(client: httpx.AsyncClient, settings: Settings) -> None:
+    for name in (
+        "person_A/<script>alert(1).png",
+        "<img src=x onerror=alert(1)>/a.png",
+        "%s %n {0}/-rf.png",
+        "person_A/" + "x" * 251 + ".png",
+        "Zoë\N{IDEOGRAPHIC SPACE}李明 ' OR 1=1 --/ü.png",
+        "x" * 200 + "/a.png",
+    ):
+        path = drop(settings, name, photo(RED))
+        assert (await sync(client))["added"] == [f"blacklist_db/{name}"]
+        (match,) = await matches(client, photo(RED))
+        assert (match["identity"], match["name"]) == (f"blacklist_db/{name}", name.partition("/")[0])
+        await client.delete(f"/blacklist/{match['entry_id']}/")
+        assert not path.exists()
+
+
+async def test_nothing_that_lies_outside_of_the_folder_is_enrolled_or_touched(
+    client: httpx.AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.png").write_bytes(photo(RED))
+    drop(settings, "person_A/a.png", photo(GREEN))
+    person = settings.blacklist_db_path / "person_A"
+    (person / "link.png").symlink_to(outside / "a.png")
+    (person / "passwd.png").symlink_to("/etc/passwd")
+    (person / "inner").symlink_to(outside)
+    (settings.blacklist_db_path / "person_B").symlink_to(outside)
+    os.mkfifo(person / "fifo.png")
+    assert (await sync(client))["added"] == ["blacklist_db/person_A/a.png"]
+    assert await matches(client, photo(RED)) == []
+    (person / "a.png").unlink()
+    (person / "a.png").symlink_to(outside / "a.png")
+    await sync(client)
+    assert await matches(client, photo(RED)) == []
+    for record in (await client.get("/blacklist/")).json():
+        await client.delete(f"/blacklist/{record['id']}/")
+    assert (outside / "a.png").read_bytes() == photo(RED)

@@ -13,7 +13,9 @@ from facescreen.api.problems import STATUS
 from facescreen.config import DetectorName, ModelName, Settings
 from facescreen.db import screenings
 from facescreen.errors import (
+    BackupError,
     DatabaseBusyError,
+    DataInUseError,
     EvaluationDataError,
     FacescreenError,
     OverloadedError,
@@ -32,7 +34,7 @@ def test_every_error_has_a_status_and_its_own_code() -> None:
             yield child
             yield from tree(child)
 
-    only_commands = {EvaluationDataError, StartupError}
+    only_commands = {BackupError, DataInUseError, EvaluationDataError, StartupError}
     concrete = [error for error in tree(FacescreenError) if not error.__subclasses__() and error not in only_commands]
     assert [error for error in concrete if error not in STATUS] == []
     codes = [error.code for error in STATUS]
@@ -62,18 +64,18 @@ async def test_models_lists_everything_that_can_be_chosen(client: httpx.AsyncCli
 
 
 async def test_the_root_leads_to_the_documentation(client: httpx.AsyncClient) -> None:
-    response = await client.get("http://test/")
+    response = await client.get("http://127.0.0.1/")
     assert (response.status_code, response.headers["location"]) == (307, "/docs")
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
 async def test_documentation_pages_load_nothing_from_elsewhere(client: httpx.AsyncClient, page: str) -> None:
-    html = (await client.get(f"http://test{page}")).text
+    html = (await client.get(f"http://127.0.0.1{page}")).text
     assets = re.findall(r'(?:src|href)="([^"]+)"', html)
     assert len(assets) >= 2
     for asset in assets:
         assert asset.startswith("/")
-        assert (await client.get(f"http://test{asset}")).status_code == 200
+        assert (await client.get(f"http://127.0.0.1{asset}")).status_code == 200
 
 
 def test_every_operation_has_a_summary_and_its_errors(settings: Settings) -> None:
@@ -105,6 +107,9 @@ def test_every_operation_has_a_summary_and_its_errors(settings: Settings) -> Non
         ("delete", "/api/v1/collections/{name}/calibration"),
         ("get", "/api/v1/models"),
         ("get", "/api/v1/"),
+        ("get", "/api/v1/audit/"),
+        ("get", "/api/v1/live"),
+        ("get", "/api/v1/ready"),
     }
     operations = {(method, path): op for path, item in document["paths"].items() for method, op in item.items()}
     assert set(operations) == expected
@@ -146,9 +151,9 @@ async def test_an_unforeseen_error_tells_nothing_but_the_request_id(
         raise RuntimeError("secret: /etc/shadow")
 
     monkeypatch.setattr(screenings, "get_screening", explode)
-    response = await client.get("/processed-images/1", headers={"x-request-id": "abc-1"})
+    response = await client.get("/processed-images/1", headers={"x-request-id": "0af7651916cd43dd-1"})
     assert response.status_code == 500
-    assert response.headers["x-request-id"] == "abc-1"
+    assert response.headers["x-request-id"] == "0af7651916cd43dd-1"
     assert response.json()["code"] == "internal_error"
     assert "secret" not in response.text
 
@@ -189,3 +194,11 @@ async def test_the_server_is_told_in_one_line_why_the_start_was_refused(settings
     assert message["type"] == "lifespan.startup.failed"
     assert message["message"].startswith("facescreen: the database schema is older")
     assert "\n" not in message["message"]
+
+
+def test_operations_promise_the_errors_that_they_can_answer_and_no_others(settings: Settings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    assert set(paths["/api/v1/live"]["get"]["responses"]) == {"200"}
+    for method, path in (("get", "/"), ("get", "/blacklist/report"), ("post", "/blacklist/")):
+        failed = paths[f"/api/v1{path}"][method]["responses"]["424"]
+        assert "embeddings_unreadable" in failed["content"]["application/problem+json"]["examples"]

@@ -46,7 +46,7 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await backend.load()
         yield Case(backend, pixels(photo(RED)), pixels(photo(BLUE)), nobody, 0.05)
         return
-    pool = WorkPool(threads=2, capacity=8)
+    pool = WorkPool(threads=2)
     backend = LocalBackend(
         detector="mtcnn", model="Dlib", detector_max_side=1024, weights=WeightStore(tmp_path), pool=pool
     )

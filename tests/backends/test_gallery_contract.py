@@ -97,7 +97,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 async def case(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    pool = WorkPool(threads=2, capacity=8)
+    pool = WorkPool(threads=2)
     backend = RekognitionBackend(AwsClient("rekognition", access({"rekognition": service.url})), "contract", pool)
     await backend.load()
     nobody = np.full((200, 300, 3), 90, np.uint8)

@@ -77,7 +77,7 @@ def server(running: tuple[RekognitionServer, AwsClient]) -> RekognitionServer:
 async def backend(
     running: tuple[RekognitionServer, AwsClient], server: RekognitionServer
 ) -> AsyncIterator[GalleryBackend]:
-    pool = WorkPool(threads=2, capacity=8)
+    pool = WorkPool(threads=2)
     made: GalleryBackend = RekognitionBackend(running[1], "ours", pool)
     await made.load()
     server.calls.clear()

@@ -66,7 +66,14 @@ def test_what_comes_with_a_model_is_made_without_a_list_or_a_database(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "options", [["--against-each-other"], ["--output", "made.json"], ["--one-in", "0"], ["--detector", "eyes"]]
+    "options",
+    [
+        ["--against-each-other"],
+        ["--output", "made.json"],
+        ["--one-in", "0"],
+        ["--detector", "eyes"],
+        ["--source", "x" * 401],
+    ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "photos").mkdir()

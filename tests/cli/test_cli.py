@@ -1,10 +1,13 @@
 """The command line, as a user of the shell sees it: real processes, the real model on the photos in samples/."""
 
+import importlib.metadata
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,15 @@ def test_every_command_refuses_a_wrong_setting_in_one_line(tmp_path: Path, comma
     assert "PORT" in done.stderr
 
 
+def test_migrate_names_a_database_that_cannot_be_opened_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data" / "facescreen.db").mkdir(mode=0o700, parents=True)
+    done = facescreen(tmp_path, "migrate")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "facescreen: the database cannot be opened or written: the disk is full, read-only or failing"
+    ]
+
+
 def test_serve_without_a_schema_names_the_command(tmp_path: Path) -> None:
     done = facescreen(tmp_path, "serve")
     assert done.returncode == 2
@@ -114,3 +126,51 @@ def test_weights_are_listed_with_the_command_that_brings_them(tmp_path: Path) ->
 def test_the_openapi_document_is_printed(tmp_path: Path) -> None:
     document = json.loads(facescreen(tmp_path, "openapi").stdout)
     assert "/api/v1/process/process-images" in document["paths"]
+
+
+def test_everything_is_backed_up_and_restored(folder: Path) -> None:
+    assert facescreen(folder, "sync").returncode == 0
+    made = facescreen(folder, "backup", "all.tar")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("1 images, ")
+    refused = facescreen(folder, "restore", "all.tar")
+    assert refused.returncode == 2
+    assert "--replace" in refused.stderr.splitlines()[-1]
+    torn = folder / "torn.tar"
+    torn.write_bytes((folder / "all.tar").read_bytes()[:-1])
+    refused = facescreen(folder, "restore", "--replace", "torn.tar")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("facescreen: the file is no backup of facescreen, or it is torn")
+    (folder / "blacklist_db" / "person_A" / "a.jpg").unlink()
+    restored = facescreen(folder, "restore", "--replace", "all.tar")
+    assert restored.returncode == 0, restored.stderr
+    assert restored.stdout.endswith(": 1 images\n")
+    assert (folder / "blacklist_db" / "person_A" / "a.jpg").read_bytes() == (SAMPLES / "astronaut.jpg").read_bytes()
+
+
+def test_a_flipped_bit_in_the_weights_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    assert facescreen(tmp_path, "migrate").returncode == 0
+    shipped = Path(str(importlib.metadata.distribution("mtcnn").locate_file("mtcnn")))
+    shutil.copytree(shipped, tmp_path / "packages" / "mtcnn")
+    damaged = tmp_path / "packages" / "mtcnn" / "assets" / "weights" / "onet.lz4"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    done = facescreen(tmp_path, "serve", PYTHONPATH=str(tmp_path / "packages"))
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "checksum" in line]
+    assert len(said) == 1
+    assert "onet.lz4 has not the expected checksum: facescreen weights pull mtcnn" in said[0]
+    assert str(tmp_path) not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_that_fails_has_an_exit_status(tmp_path: Path, workers: str) -> None:
+    assert facescreen(tmp_path, "migrate").returncode == 0
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = str(free.getsockname()[1])
+    chosen = {"DETECTOR_BACKEND": "dlib", "MODEL_NAME": "ArcFace", "WORKERS": workers, "PORT": port}
+    done = facescreen(tmp_path, "serve", **chosen, DEEPFACE_HOME=str(tmp_path))
+    assert "facescreen weights pull ArcFace" in done.stderr
+    assert done.returncode == 3

@@ -101,7 +101,7 @@ async def test_the_models_give_the_same_numbers_to_the_last_bit(settings: Settin
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/v1") as client,
     ):
         await enroll(client, "Eileen Collins", (SAMPLES / "astronaut.jpg").read_bytes())
         await enroll(client, "Grace Hopper", (SAMPLES / "grace_hopper.jpg").read_bytes())

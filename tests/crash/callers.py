@@ -6,12 +6,14 @@ import io
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, product
+from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
 
 import httpx
 from PIL import Image
 
+from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from tests.api.test_blacklist import upload
 from tests.painted import Colour, inline, photo
 
@@ -23,7 +25,12 @@ EXACT = {"distance_metric": "euclidean", "threshold": 0.001, "review_threshold":
 """Only the very colour matches."""
 
 Faces = tuple[str | None, ...]
-"""For each face of a picture who it is: a name, nobody on the list, or somebody who was withdrawn."""
+"""For each face of a picture who it is: a name, nobody on the list, or somebody who was withdrawn; or who it is not."""
+
+Details = tuple[str, frozenset[Colour]]
+"""The reason of an entry, and the colours of its photos."""
+
+State = Details | Faces | int
 
 Action = Callable[["Caller", httpx.AsyncClient], Awaitable[None]]
 
@@ -33,16 +40,17 @@ class Person:
     """An entry, and the ids of its photos by their colour."""
 
     id: int
+    reason: str
     photos: Mapping[Colour, int]
 
     @classmethod
     def of(cls, record: Mapping[str, Any], colours: Iterable[Colour]) -> "Person":
         ids = (image["id"] for image in record["images"])
-        return cls(record["id"], dict(zip(colours, ids, strict=True)))
+        return cls(record["id"], record["reason"], dict(zip(colours, ids, strict=True)))
 
     @property
-    def state(self) -> frozenset[Colour]:
-        return frozenset(self.photos)
+    def state(self) -> Details:
+        return self.reason, frozenset(self.photos)
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,25 @@ class Result:
 
 
 def _who(face: Mapping[str, Any]) -> str | None:
-    names = [match["name"] for match in face["blacklist_matches"]]
+    names = [match["name"] for match in face["blacklist_matches"] if match["clearance"] is None]
+    cleared = [_not(match["name"]) for match in face["blacklist_matches"] if match["clearance"] is not None]
     assert len(names) == (face["verdict"] == "match"), face
-    return names[0] if names else {"clear": None, "withdrawn": WITHDRAWN}[face["verdict"]]
+    return (names or cleared or [{"clear": None, "withdrawn": WITHDRAWN}[face["verdict"]]])[0]
 
 
-T = TypeVar("T", Person, Result)
+def _not(name: str) -> str:
+    """What a face is that was cleared of being this person."""
+    return f"not {name}"
+
+
+@dataclass(frozen=True)
+class List:
+    """A collection of its own; its state is how many photos it has."""
+
+    state: int
+
+
+T = TypeVar("T", Person, Result, List)
 
 
 @dataclass
@@ -72,7 +93,7 @@ class Ledger(Generic[T]):
     """What a caller was told, by name, and what its unanswered request would make of it; ``None``: a deletion."""
 
     known: dict[str, T] = field(default_factory=dict)
-    attempted: dict[str, frozenset[Colour] | Faces | None] = field(default_factory=dict)
+    attempted: dict[str, State | None] = field(default_factory=dict)
 
     def settle(self, there: Mapping[str, T]) -> None:
         """What is there must be what was acknowledged, or that with the attempt done; then that is known."""
@@ -89,28 +110,33 @@ class Ledger(Generic[T]):
 
 
 class Caller:
-    """Does one thing after another, to entries and results of its own only.
+    """Does one thing after another, to entries, results and collections of its own only.
+
+    Args:
+        folder: the blacklist folder.
 
     Attributes:
         touched: colours of the photos that came or went, or were to, since somebody cleared it.
     """
 
-    def __init__(self, label: str, seed: str, colours: Iterator[Colour]) -> None:
+    def __init__(self, label: str, seed: str, colours: Iterator[Colour], *, folder: Path) -> None:
         self.people: Ledger[Person] = Ledger()
         self.results: Ledger[Result] = Ledger()
+        self.lists: Ledger[List] = Ledger()
         self.touched: set[Colour] = set()
+        self._listed: dict[str, Colour] = {}
+        self._pictured: dict[str, Sequence[Colour]] = {}
+        self._folder = folder
         self._names = (f"{label}{number}" for number in count())
         self._random = Random(seed)  # noqa: S311 - can be repeated
         self._colours = colours
 
     @property
-    def is_deleting(self) -> bool:
-        return None in (*self.people.attempted.values(), *self.results.attempted.values())
-
-    @property
     def gone(self) -> set[Colour]:
-        """What was touched and is not there."""
-        return self.touched.difference(*(person.photos for person in self.people.known.values()))
+        """What was touched and is not there. A cleared face is, even if the photo that it matched is not."""
+        listed = {self._listed[name] for name, found in self.lists.known.items() if found.state}
+        cleared = {self._pictured[name][index] for name, index, _ in self.faces(is_cleared=True)}
+        return self.touched.difference(listed, cleared, *(person.photos for person in self.people.known.values()))
 
     async def work(self, client: httpx.AsyncClient, over: asyncio.Event) -> None:
         """Until it is over or the server is gone."""
@@ -123,14 +149,21 @@ class Caller:
             await action(self, client)
         except (httpx.NetworkError, httpx.RemoteProtocolError):
             return False
-        self.people.attempted = {}
-        self.results.attempted = {}
+        for ledger in (self.people, self.results, self.lists):
+            ledger.attempted = {}
         return True
 
     def _next(self) -> Action:
-        match self._random.choice(["person", "photo", "result"]):
+        match self._random.choice(["person", "photo", "result", "review", "list"]):
             case "person":
-                return Caller.add_person if len(self.people.known) < PEOPLE else Caller.delete_person
+                add = self._random.choice([Caller.add_person, Caller.drop_person])
+                change = self._random.choice([Caller.delete_person, Caller.update_person])
+                return add if len(self.people.known) < PEOPLE else change
+            case "list":
+                sizes = tuple(found.state for found in self.lists.known.values())
+                return {(): Caller.create_list, (0,): Caller.fill_list, (1,): Caller.delete_list}[sizes]
+            case "review" if self.faces(is_cleared=False) or self.faces(is_cleared=True):
+                return Caller.clear if self.faces(is_cleared=False) else Caller.restore
             case "photo" if self.people.known:
                 photos = max(len(person.photos) for person in self.people.known.values())
                 return Caller.add_photos if photos < PHOTOS else Caller.delete_photo
@@ -139,14 +172,14 @@ class Caller:
 
     async def add_person(self, client: httpx.AsyncClient) -> None:
         name, colours = next(self._names), self._some_colours()
-        self.people.attempted = {name: frozenset(colours)}
+        self.people.attempted = {name: ("", frozenset(colours))}
         response = await client.post("/blacklist/", data={"name": name}, files=upload(*map(photo, colours)))
         self.people.known[name] = Person.of(_answer(response, 201), colours)
 
     async def add_photos(self, client: httpx.AsyncClient) -> None:
         name, person = min(self.people.known.items(), key=lambda item: len(item[1].photos))
         colours = self._some_colours()
-        self.people.attempted = {name: person.state.union(colours)}
+        self.people.attempted = {name: (person.reason, frozenset([*person.photos, *colours]))}
         response = await client.post(f"/blacklist/{person.id}/images", files=upload(*map(photo, colours)))
         self.people.known[name] = Person.of(_answer(response, 201)["record"], [*person.photos, *colours])
 
@@ -154,26 +187,71 @@ class Caller:
         name, person = max(self.people.known.items(), key=lambda item: len(item[1].photos))
         colour, photo_id = self._random.choice(list(person.photos.items()))
         self.touched.add(colour)
-        self.people.attempted = {name: person.state - {colour}}
+        self.people.attempted = {name: (person.reason, frozenset(person.photos) - {colour})}
         response = await client.delete(f"/blacklist/{person.id}/images/{photo_id}")
         self.people.known[name] = Person.of(_answer(response, 200), [c for c in person.photos if c != colour])
 
     async def delete_person(self, client: httpx.AsyncClient) -> None:
         name, person = self._random.choice(list(self.people.known.items()))
-        self.touched |= person.state
+        self.touched.update(person.photos)
         self.people.attempted = {name: None}
         _answer(await client.delete(f"/blacklist/{person.id}/"), 200)
         del self.people.known[name]
 
+    async def update_person(self, client: httpx.AsyncClient) -> None:
+        name, person = self._random.choice(list(self.people.known.items()))
+        reason = f"reason of {next(self._names)}"
+        self.people.attempted = {name: (reason, frozenset(person.photos))}
+        response = await client.put(f"/blacklist/{person.id}/", json={"reason": reason})
+        self.people.known[name] = Person.of(_answer(response, 200), person.photos)
+
+    async def drop_person(self, client: httpx.AsyncClient) -> None:
+        """Put a photo into the blacklist folder by hand, and have it enrolled."""
+        name, colour = next(self._names), next(self._colours)
+        self.touched.add(colour)
+        self.people.attempted = {name: ("", frozenset([colour]))}
+        path = self._folder / name / "dropped.png"
+        path.parent.mkdir(parents=True)
+        path.with_suffix(".part").write_bytes(photo(colour))
+        path.with_suffix(".part").rename(path)
+        _answer(await client.post("/blacklist/sync"), 200)
+        (record,) = _answer(await client.get("/blacklist/", params={"q": name, "limit": 1}), 200)
+        self.people.known[name] = Person.of(record, [colour])
+
+    async def create_list(self, client: httpx.AsyncClient) -> None:
+        name = next(self._names)
+        self.lists.attempted = {name: 0}
+        _answer(await client.post("/collections/", json={"name": name}), 201)
+        self.lists.known[name] = List(0)
+
+    async def fill_list(self, client: httpx.AsyncClient) -> None:
+        name, colour = next(iter(self.lists.known)), next(self._colours)
+        self._listed[name] = colour
+        self.touched.add(colour)
+        self.lists.attempted = {name: 1}
+        within, files = {"collection": name}, upload(photo(colour))
+        _answer(await client.post("/blacklist/", params=within, data={"name": "(listed)"}, files=files), 201)
+        self.lists.known[name] = List(1)
+
+    async def delete_list(self, client: httpx.AsyncClient) -> None:
+        name = next(iter(self.lists.known))
+        if name in self._listed:
+            self.touched.add(self._listed[name])
+        self.lists.attempted = {name: None}
+        _answer(await client.delete(f"/collections/{name}/"), 204)
+        del self.lists.known[name]
+
     async def screen(self, client: httpx.AsyncClient) -> None:
         owners = {colour: name for name, person in self.people.known.items() for colour in person.photos}
-        attempted: dict[str, frozenset[Colour] | Faces | None] = {}
+        attempted: dict[str, State | None] = {}
         pictures = []
         for _ in range(self._random.randint(1, 2)):
             # The stranger makes the picture, and with it its identifier, the only one of its kind.
             colours = [*self._random.sample(list(owners), min(2, len(owners))), next(self._colours)]
             pictures.append(photo(*colours))
-            attempted[f"sha256:{hashlib.sha256(pictures[-1]).hexdigest()[:16]}"] = tuple(map(owners.get, colours))
+            name = f"sha256:{hashlib.sha256(pictures[-1]).hexdigest()[:16]}"
+            attempted[name] = tuple(map(owners.get, colours))
+            self._pictured[name] = colours
         self.results.attempted = attempted
         answered = await _screen(client, *pictures)
         assert [result["image_path_or_identifier"] for result in answered] == list(attempted)
@@ -187,18 +265,63 @@ class Caller:
         _answer(await client.delete(f"/processed-images/{result.id}"), 204)
         del self.results.known[name]
 
+    async def clear(self, client: httpx.AsyncClient) -> None:
+        name, index, who = self._random.choice(self.faces(is_cleared=False))
+        result = self._reviewed(name, index, _not(who))
+        body = {"entry_id": self.people.known[who].id}
+        response = await client.post(f"/processed-images/{result.id}/faces/{index}/clear", json=body)
+        assert Result.of(_answer(response, 200)) == result
+        self.results.known[name] = result
+
+    async def restore(self, client: httpx.AsyncClient) -> None:
+        """Take back that a face was cleared."""
+        name, index, who = self._random.choice(self.faces(is_cleared=True))
+        result = self._reviewed(name, index, who)
+        query = {"entry_id": self.people.known[who].id}
+        response = await client.delete(f"/processed-images/{result.id}/faces/{index}/clear", params=query)
+        assert Result.of(_answer(response, 200)) == result
+        self.results.known[name] = result
+
+    def faces(self, *, is_cleared: bool) -> list[tuple[str, int, str]]:
+        """The result, number and person of every face that is, or was cleared of being, somebody on the list."""
+        return [
+            (name, index, who)
+            for name, result in self.results.known.items()
+            for index, face in enumerate(result.state)
+            for who in self.people.known
+            if face == (_not(who) if is_cleared else who)
+        ]
+
+    def _reviewed(self, name: str, index: int, face: str) -> Result:
+        """The result once the face is somebody else, which is attempted now."""
+        result = self.results.known[name]
+        before = self._without_withdrawn(result.state)
+        state = (*before[:index], face, *before[index + 1 :])
+        self.results.attempted = {name: state}
+        return Result(result.id, state)
+
     def _some_colours(self) -> list[Colour]:
         colours = [next(self._colours) for _ in range(self._random.randint(1, 2))]
         self.touched.update(colours)
         return colours
 
-    def settle(self, people: Mapping[str, Person], results: Mapping[str, Result]) -> None:
+    def settle(self, people: Mapping[str, Person], results: Mapping[str, Result], lists: Mapping[str, List]) -> None:
         self.people.settle(people)
+        self.lists.settle(lists)
         # Who was withdrawn after a screening is so in its result.
         for name, result in self.results.known.items():
-            faces = (who if who is None or who in self.people.known else WITHDRAWN for who in result.state)
-            self.results.known[name] = Result(result.id, tuple(faces))
+            self.results.known[name] = Result(result.id, self._without_withdrawn(result.state))
         self.results.settle(results)
+
+    def _without_withdrawn(self, faces: Faces) -> Faces:
+        """What they are now, of whom some may have been withdrawn since."""
+
+        def now(who: str | None) -> str | None:
+            if who is None or who in self.people.known or who.removeprefix(_not("")) in self.people.known:
+                return who
+            return None if who.startswith(_not("")) else WITHDRAWN
+
+        return tuple(map(now, faces))
 
 
 def _answer(response: httpx.Response, status: int) -> Any:
@@ -229,15 +352,18 @@ async def check_answers(client: httpx.AsyncClient, callers: Sequence[Caller], fi
         for colour, face in zip(colours, result["faces"], strict=True):
             found.update({match["identity"]: colour for match in face["blacklist_matches"]})
         _answer(await client.delete(f"/processed-images/{result['id']}"), 204)
+    listed = [item for item in _answer(await client.get("/collections/"), 200) if item["name"] != DEFAULT_COLLECTION]
     images = [(record["id"], image) for record in records for image in record["images"]]
     assert sorted(found) == sorted(image["identity"] for _, image in images)
 
     people = {r["name"]: Person.of(r, [found[image["identity"]] for image in r["images"]]) for r in records}
     results = {item["image_path_or_identifier"]: Result.of(item) for item in stored}
+    lists = {item["name"]: List(item["reference_images"]) for item in listed}
     for caller in callers:
-        caller.settle(people, results)
+        caller.settle(people, results, lists)
     assert people.keys() == {name for caller in callers for name in caller.people.known}
     assert results.keys() == {name for caller in callers for name in caller.results.known}
+    assert lists.keys() == {name for caller in callers for name in caller.lists.known}
 
     for entry_id, image in images:
         response = await client.get(f"/blacklist/{entry_id}/images/{image['id']}")

@@ -114,6 +114,27 @@ async def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(
     assert check_sides(settings, aws) == {"Bob": 1, "Ada": 2}
 
 
+async def test_what_was_taken_back_can_be_asked_for_again_with_the_same_key(
+    client: httpx.AsyncClient, settings: Settings, aws: Aws
+) -> None:
+    key = {"Idempotency-Key": "k"}
+
+    async def enrolled() -> httpx.Response:
+        return await client.post("/blacklist/", data={"name": "Ada"}, files=upload(photo(RED)), headers=key)
+
+    async def collection() -> httpx.Response:
+        return await client.post("/collections/", json={"name": "other"}, headers=key)
+
+    for where, ask in (("IndexFaces", enrolled), ("CreateCollection", collection)):
+        fail(aws, where, ACCESS_DENIED)
+        check_refused(await ask(), "aws_access_denied")
+        aws.heal()
+        first = await ask()
+        assert first.status_code == 201, first.text
+        assert (await ask()).headers["idempotency-replayed"] == "true"
+    assert check_sides(settings, aws) == {"Bob": 1, "Ada": 1}
+
+
 @pytest.mark.parametrize(
     ("where", "reason", "words"),
     [("IndexFaces", "LOW_SHARPNESS", "too blurred"), ("AssociateFaces", "LOW_MATCH_CONFIDENCE", "does not look like")],

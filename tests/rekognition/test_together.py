@@ -16,6 +16,7 @@ from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.pool import WorkPool
 from facescreen.services.files import StoredFiles
+from facescreen.services.presence import Presence
 from facescreen.services.register import Register
 from tests.api.test_blacklist import enroll, matches, upload
 from tests.loopback_aws import CREDENTIALS
@@ -129,9 +130,16 @@ async def test_an_enrollment_that_ends_while_it_is_looked_at_is_not_abandoned(
     client: httpx.AsyncClient, settings: Settings, aws: Aws
 ) -> None:
     database = Database(settings.database_url)
-    with closing(Late(database, {})) as stored, closing(WorkPool(threads=1, capacity=1)) as pool:
+    with closing(Presence(database.path)) as presence, closing(WorkPool(threads=1)) as pool:
+        stored = Late(database, {}, presence)
         register = Register(
-            database=database, stored=stored, pool=pool, detector="", gallery=None, copies_to=[StoreName.BUCKET]
+            database=database,
+            stored=stored,
+            pool=pool,
+            detector="",
+            gallery=None,
+            copies_to=[StoreName.BUCKET],
+            folder=settings.blacklist_db_path,
         )
         async with enrolling(client, aws) as stored.first:
             assert await register.abandoned() == []

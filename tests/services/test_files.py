@@ -14,6 +14,7 @@ from facescreen.db.files import FileName, StoreName
 from facescreen.errors import StorageFullError
 from facescreen.images.folder_store import FolderStore
 from facescreen.services.files import StoredFiles
+from facescreen.services.presence import Presence
 
 PHOTO = FileName(StoreName.PROCESSED, "a/b.jpg")
 
@@ -35,7 +36,7 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 
 
 def stored(database: Database, tmp_path: Path, store: type[FolderStore] = FolderStore) -> StoredFiles:
-    return StoredFiles(database, {StoreName.PROCESSED: store(tmp_path / "files")})
+    return StoredFiles(database, {StoreName.PROCESSED: store(tmp_path / "files")}, Presence(database.path))
 
 
 async def intents(database: Database) -> list[FileName]:

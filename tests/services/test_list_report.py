@@ -169,3 +169,16 @@ async def test_progress_is_told_and_reports_are_remembered(client: httpx.AsyncCl
     told.clear()
     assert await services.report.report(DEFAULT_COLLECTION, progress=lambda *done: told.append(done)) == first
     assert told == []
+
+
+async def test_nobody_is_remembered_by_name(client: httpx.AsyncClient, services: Services) -> None:
+    ada = await enroll(client, "Quillonia", photo(RED))
+    await enroll(client, "Quillonia again", photo(RED, side=80))
+    first = await services.report.report(DEFAULT_COLLECTION)
+    assert "Quillonia" in first.findings[0].detail
+    assert "quillonia" in first.findings[0].photos[0].photo
+    assert "uillonia" not in repr(vars(services.report))
+    # Who is gone between the look at the version and the answer is in no finding of it.
+    (report,) = services.report._reports.values()
+    await client.delete(f"/blacklist/{ada['id']}/")
+    assert ada["id"] not in {p.id for found in (await services.report._named(report)).findings for p in found.people}

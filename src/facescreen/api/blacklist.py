@@ -7,8 +7,11 @@ from pydantic import WithJsonSchema
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
+from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import (
+    NO_NUL,
+    AwareMoment,
     BlacklistRecord,
     CollectionName,
     EnrolledRecord,
@@ -20,32 +23,35 @@ from facescreen.api.schemas import (
     SyncResult,
     UpdateRequest,
 )
+from facescreen.domain.access import Scope
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.errors import (
     BodyTooLargeError,
     CollectionNotFoundError,
     DuplicateEntryError,
+    EmbeddingsUnreadableError,
     EnrollmentRejectedError,
     EntryNotFoundError,
     EntryPendingError,
+    ExpiryInPastError,
     FolderEmptyError,
-    OverloadedError,
     ReferenceImageNotFoundError,
     StorageFullError,
     ThresholdRequiredError,
     TooManyImagesError,
 )
-from facescreen.services.blacklist import EnrollmentOptions, Photo
+from facescreen.images.sources import printable
+from facescreen.services.blacklist import EnrollmentOptions, Person, Photo
 from facescreen.services.enrollment import FaceSelection
 from facescreen.services.list_report import MAX_FINDINGS
 
-router = APIRouter(prefix="/blacklist", tags=["blacklist"])
+router = APIRouter(route_class=Operation, prefix="/blacklist", tags=["blacklist"])
 
 EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 # Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
 Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
-Photos = Annotated[list[Upload], File(description="One or more photos of this person.")]
+Photos = Annotated[list[Upload], File(min_length=1, description="One or more photos of this person.")]
 Selection = Annotated[
     FaceSelection, Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one.")
 ]
@@ -56,6 +62,13 @@ Override = Annotated[
         examples=["only photo that exists"],
     ),
 ]
+ExpiresAt = Annotated[
+    AwareMoment | None,
+    Form(
+        description="From then on the entry matches nobody and is deleted, with the offset from UTC.",
+        examples=["2099-12-31T23:59:59Z"],
+    ),
+]
 RejectDuplicates = Annotated[bool, Form(description="Refuse photos that look like another entry.")]
 Within = Annotated[
     CollectionName, Query(alias="collection", description="The collection that the entry is in, or goes into.")
@@ -64,16 +77,18 @@ Within = Annotated[
 
 @router.post(
     "/",
+    dependencies=needs(Scope.MANAGE, work=True),
     summary="Enroll a person",
     status_code=201,
     responses=responses(
         CollectionNotFoundError,
         EnrollmentRejectedError,
         DuplicateEntryError,
+        ExpiryInPastError,
         ThresholdRequiredError,
+        EmbeddingsUnreadableError,
         TooManyImagesError,
         BodyTooLargeError,
-        OverloadedError,
         StorageFullError,
         *AWS_ERRORS,
     ),
@@ -86,6 +101,7 @@ async def create_entry(
     services: ServicesDep,
     reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
     face_selection: Selection = FaceSelection.SINGLE,
+    expires_at: ExpiresAt = None,
     quality_override: Override = None,
     *,
     reject_duplicates: RejectDuplicates = False,
@@ -96,7 +112,8 @@ async def create_entry(
     A photo that looks like another entry, and photos that do not look like one person, are taken with a warning.
     """
     options = EnrollmentOptions(face_selection, quality_override, reject_duplicates)
-    enrolled = await services.blacklist.create(collection, name, reason, photos=await _read(images), options=options)
+    person = Person(name, reason, expires_at)
+    enrolled = await services.blacklist.create(collection, person, photos=await _read(images), options=options)
     location = request.url_for("get_entry", id=str(enrolled.entry.id))
     if collection != DEFAULT_COLLECTION:
         location = location.include_query_params(collection=collection)
@@ -104,13 +121,15 @@ async def create_entry(
     return EnrolledRecord.of_enrollment(enrolled)
 
 
-@router.get("/", summary="List entries", responses=responses(CollectionNotFoundError))
+@router.get("/", dependencies=needs(Scope.READ), summary="List entries", responses=responses(CollectionNotFoundError))
 async def list_entries(
     response: Response,
     services: ServicesDep,
     offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Default: all.")] = None,
-    q: Annotated[str | None, Query(max_length=200, description="Part of the name or the reason.")] = None,
+    q: Annotated[
+        str | None, Query(max_length=200, pattern=NO_NUL, description="Part of the name or the reason.")
+    ] = None,
     collection: Within = DEFAULT_COLLECTION,
 ) -> list[BlacklistRecord]:
     """Oldest first. `X-Total-Count` says how many there are in all."""
@@ -121,6 +140,7 @@ async def list_entries(
 
 @router.post(
     "/sync",
+    dependencies=needs(Scope.MANAGE, work=True),
     summary="Synchronise with the blacklist folder",
     responses=responses(FolderEmptyError, StorageFullError, *AWS_ERRORS),
 )
@@ -131,8 +151,9 @@ async def sync_folder(services: ServicesDep) -> SyncResult:
 
 @router.get(
     "/report",
+    dependencies=needs(Scope.READ, work=True),
     summary="Check the list",
-    responses=responses(CollectionNotFoundError, ThresholdRequiredError),
+    responses=responses(CollectionNotFoundError, ThresholdRequiredError, EmbeddingsUnreadableError),
 )
 async def report_on_list(
     services: ServicesDep,
@@ -146,7 +167,12 @@ async def report_on_list(
     return ListReportRecord.of(await services.report.report(collection, limit=limit))
 
 
-@router.get("/{id}/", summary="Get an entry", responses=responses(CollectionNotFoundError, EntryNotFoundError))
+@router.get(
+    "/{id}/",
+    dependencies=needs(Scope.READ),
+    summary="Get an entry",
+    responses=responses(CollectionNotFoundError, EntryNotFoundError),
+)
 async def get_entry(
     id: EntryId,  # noqa: A002 - the path's name
     services: ServicesDep,
@@ -157,8 +183,9 @@ async def get_entry(
 
 @router.put(
     "/{id}/",
-    summary="Change name or reason",
-    responses=responses(CollectionNotFoundError, EntryNotFoundError, StorageFullError),
+    dependencies=needs(Scope.MANAGE),
+    summary="Change name, reason or expiry",
+    responses=responses(CollectionNotFoundError, EntryNotFoundError, ExpiryInPastError, StorageFullError),
 )
 async def update_entry(
     id: EntryId,  # noqa: A002 - the path's name
@@ -166,12 +193,16 @@ async def update_entry(
     services: ServicesDep,
     collection: Within = DEFAULT_COLLECTION,
 ) -> BlacklistRecord:
-    """What is not given stays. Stored results keep the name that they were given under."""
-    return BlacklistRecord.of(await services.blacklist.update(collection, id, name=request.name, reason=request.reason))
+    """What is not given stays. Stored results keep the name that they were given under.
+
+    An entry that has expired is as good as deleted: 404.
+    """
+    return BlacklistRecord.of(await services.blacklist.update(collection, id, request.changes()))
 
 
 @router.delete(
     "/{id}/",
+    dependencies=needs(Scope.MANAGE),
     summary="Delete an entry",
     responses=responses(CollectionNotFoundError, EntryNotFoundError, EntryPendingError, StorageFullError, *AWS_ERRORS),
 )
@@ -186,6 +217,7 @@ async def delete_entry(
 
 @router.post(
     "/{id}/images",
+    dependencies=needs(Scope.MANAGE, work=True),
     summary="Add photos to an entry",
     status_code=201,
     responses=responses(
@@ -195,9 +227,9 @@ async def delete_entry(
         EnrollmentRejectedError,
         DuplicateEntryError,
         ThresholdRequiredError,
+        EmbeddingsUnreadableError,
         TooManyImagesError,
         BodyTooLargeError,
-        OverloadedError,
         StorageFullError,
         *AWS_ERRORS,
     ),
@@ -220,6 +252,7 @@ async def add_images(
 
 @router.get(
     "/{id}/images/{image_id}",
+    dependencies=needs(Scope.READ),
     summary="Get a reference photo",
     response_class=Response,
     responses={
@@ -239,6 +272,7 @@ async def get_image(
 
 @router.delete(
     "/{id}/images/{image_id}",
+    dependencies=needs(Scope.MANAGE),
     summary="Delete a reference photo",
     responses=responses(
         CollectionNotFoundError,
@@ -263,4 +297,4 @@ async def delete_image(
 
 
 async def _read(files: list[UploadFile]) -> list[Photo]:
-    return [Photo(file.filename or "unnamed", await file.read()) for file in files]
+    return [Photo(printable(file.filename or "unnamed"), await file.read()) for file in files]

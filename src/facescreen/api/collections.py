@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from facescreen.api.dependencies import ServicesDep
+from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import CalibrationRecord, CollectionName, CollectionRecord, CreateCollectionRequest
+from facescreen.domain.access import Scope
 from facescreen.errors import (
     CalibrationNotFoundError,
     CollectionExistsError,
@@ -19,7 +21,7 @@ from facescreen.errors import (
 )
 from facescreen.services.calibration import CalibrationService
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(route_class=Operation, prefix="/collections", tags=["collections"])
 
 Named = Annotated[CollectionName, Path()]
 
@@ -35,6 +37,7 @@ CalibrationDep = Annotated[CalibrationService, Depends(_calibration)]
 
 @router.post(
     "/",
+    dependencies=needs(Scope.ADMINISTER),
     summary="Create a collection",
     status_code=201,
     responses=responses(CollectionExistsError, StorageFullError, *AWS_ERRORS),
@@ -48,19 +51,22 @@ async def create_collection(
     return CollectionRecord.of(created)
 
 
-@router.get("/", summary="List collections", responses=responses(validation=False))
+@router.get("/", dependencies=needs(Scope.READ), summary="List collections", responses=responses(validation=False))
 async def list_collections(services: ServicesDep) -> list[CollectionRecord]:
     """By name."""
     return [CollectionRecord.of(described) for described in await services.collections.describe_all()]
 
 
-@router.get("/{name}/", summary="Get a collection", responses=responses(CollectionNotFoundError))
+@router.get(
+    "/{name}/", dependencies=needs(Scope.READ), summary="Get a collection", responses=responses(CollectionNotFoundError)
+)
 async def get_collection(name: Named, services: ServicesDep) -> CollectionRecord:
     return CollectionRecord.of(await services.collections.describe(name))
 
 
 @router.delete(
     "/{name}/",
+    dependencies=needs(Scope.ADMINISTER),
     summary="Delete a collection with everybody in it",
     status_code=204,
     responses=responses(
@@ -74,6 +80,7 @@ async def delete_collection(name: Named, services: ServicesDep) -> None:
 
 @router.get(
     "/{name}/calibration",
+    dependencies=needs(Scope.READ),
     summary="Get the calibration in force",
     responses=responses(
         CollectionNotFoundError, CalibrationNotFoundError, OptionNotAvailableError, ThresholdRequiredError
@@ -86,6 +93,7 @@ async def get_calibration(name: Named, calibration: CalibrationDep) -> Calibrati
 
 @router.delete(
     "/{name}/calibration",
+    dependencies=needs(Scope.ADMINISTER),
     summary="Go back to the calibration that comes with the model",
     status_code=204,
     responses=responses(CollectionNotFoundError, CalibrationNotFoundError, OptionNotAvailableError, StorageFullError),

@@ -6,22 +6,24 @@ from fastapi import APIRouter, Body
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import DETECT
+from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import AWS_ERRORS, IMAGE_ERRORS, responses
 from facescreen.api.schemas import DetectedFace, DetectRequest
-from facescreen.errors import OptionNotAvailableError, OverloadedError, PackageMissingError, WeightsMissingError
+from facescreen.domain.access import Scope
+from facescreen.errors import OptionNotAvailableError, PackageMissingError, WeightsMissingError
 
-router = APIRouter(prefix="/detect", tags=["detect"])
+router = APIRouter(route_class=Operation, prefix="/detect", tags=["detect"])
 
 
 @router.post(
     "/detect-face",
+    dependencies=needs(Scope.SCREEN, work=True),
     summary="Find every face in an image",
     responses=responses(
         *IMAGE_ERRORS,
         OptionNotAvailableError,
         WeightsMissingError,
         PackageMissingError,
-        OverloadedError,
         *AWS_ERRORS,
     ),
 )

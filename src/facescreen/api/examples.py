@@ -39,5 +39,6 @@ PROCESS: dict[str, Example] = {
 
 UPDATE: dict[str, Example] = {
     "reason": {"summary": "Another reason", "value": {"reason": "banned until 2027-01-01"}},
+    "expiry": {"summary": "Until when", "value": {"expires_at": "2099-12-31T23:59:59Z"}},
     "both": {"summary": "Name and reason", "value": {"name": "Eileen M. Collins", "reason": "mistaken identity"}},
 }

@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
-from facescreen import errors
+from facescreen import errors, metrics
 from facescreen.errors import DuplicateEntryError, EnrollmentRejectedError, FacescreenError, UnavailableError
 
 STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
@@ -32,10 +33,13 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.SeveralFacesError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FaceUnusableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PhotoQualityError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ExpiryInPastError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OptionNotAvailableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.DuplicateImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.EnrollmentRejectedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotInPersonFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FileNameUnusableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PhotoUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FolderEmptyError: HTTPStatus.CONFLICT,
     errors.CalibrationEvidenceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CalibrationNotFoundError: HTTPStatus.NOT_FOUND,
@@ -52,9 +56,20 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.FaceNotFoundError: HTTPStatus.NOT_FOUND,
     errors.MatchNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ClearanceNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ScopeMissingError: HTTPStatus.FORBIDDEN,
+    errors.LocalOnlyError: HTTPStatus.FORBIDDEN,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.IdempotencyKeyInvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyInProgressError: HTTPStatus.CONFLICT,
+    errors.IdempotencyOutcomeUnknownError: HTTPStatus.CONFLICT,
+    errors.DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.UnreadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.WeightsMissingError: HTTPStatus.FAILED_DEPENDENCY,
     errors.PackageMissingError: HTTPStatus.FAILED_DEPENDENCY,
     errors.EmbeddingsMissingError: HTTPStatus.FAILED_DEPENDENCY,
+    errors.EmbeddingsUnreadableError: HTTPStatus.FAILED_DEPENDENCY,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DatabaseBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -68,6 +83,9 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.AwsCollectionMissingError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.AwsQuotaError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+ACCESS_ERRORS = (errors.UnauthenticatedError, errors.ScopeMissingError, errors.LocalOnlyError, errors.RateLimitedError)
+"""What every operation that needs a key can answer."""
 
 IMAGE_ERRORS = (
     errors.InvalidBase64Error,
@@ -91,6 +109,19 @@ _HTTP_CODES = {
 }
 """Codes of what the framework itself refuses."""
 
+_FAULTS_OF_BODIES = (
+    (HTTPStatus.BAD_REQUEST, _HTTP_CODES[HTTPStatus.BAD_REQUEST], "The body cannot be parsed."),
+    (
+        STATUS[errors.BodyTooLargeError],
+        errors.BodyTooLargeError.code,
+        (errors.BodyTooLargeError.__doc__ or "").partition("\n")[0],
+    ),
+)
+
+_MOST_FAULTS = 100
+_LONGEST_LOCATION = 200
+"""What is told of a request that does not fit the schema: an answer is never much larger than what it answers."""
+
 
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
@@ -112,9 +143,16 @@ class Problem(BaseModel):
 
 
 def problem(
-    status: HTTPStatus, code: str, detail: str, *, faults: list[Fault] | None = None, retry_after: int | None = None
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    *,
+    faults: list[Fault] | None = None,
+    retry_after: int | None = None,
+    extension: Mapping[str, object] | None = None,
 ) -> JSONResponse:
-    """An ``application/problem+json`` response."""
+    """An ``application/problem+json`` response; ``extension`` are members that only this kind of problem has."""
+    metrics.problems.labels(code).inc()
     body = Problem(
         type=f"urn:facescreen:problem:{code}",
         title=status.phrase,
@@ -124,12 +162,13 @@ def problem(
         errors=faults or [],
     )
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers, media_type="application/problem+json")
+    content = {**body.model_dump(), **(extension or {})}
+    return JSONResponse(content, status_code=status, headers=headers, media_type="application/problem+json")
 
 
 def from_error(error: FacescreenError) -> JSONResponse:
     """The response to one of our own errors."""
-    return problem(
+    response = problem(
         STATUS[type(error)],
         error.code,
         str(error),
@@ -138,13 +177,23 @@ def from_error(error: FacescreenError) -> JSONResponse:
         else None,
         retry_after=error.retry_after_seconds if isinstance(error, UnavailableError) else None,
     )
+    if isinstance(error, errors.UnauthenticatedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
-def responses(*possible: type[FacescreenError], validation: bool = True) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of an operation that can fail in these ways, an example for each code."""
+def responses(
+    *possible: type[FacescreenError], validation: bool = True, work: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of an operation that can fail in these ways, an example for each code.
+
+    Args:
+        validation: it has parameters or a body.
+        work: it does anything at all, which takes the database and time.
+    """
     examples: dict[HTTPStatus, dict[str, Any]] = defaultdict(dict)
-    failures: tuple[type[FacescreenError], ...] = (*possible, errors.DatabaseBusyError)
-    for error in failures:
+    always = (errors.DatabaseBusyError, errors.DeadlineExceededError) if work else ()
+    for error in (*possible, *always):
         status = STATUS[error]
         summary = (error.__doc__ or "").partition("\n")[0]
         examples[status][error.code] = {"summary": summary, "value": _example(status, error.code, summary)}
@@ -164,27 +213,49 @@ def responses(*possible: type[FacescreenError], validation: bool = True) -> dict
     }
 
 
+def merged(
+    first: Mapping[int | str, dict[str, Any]], second: Mapping[int | str, dict[str, Any]]
+) -> dict[int | str, Any]:
+    """OpenAPI responses of both, with the examples of both where a status is in both."""
+    union = {**second, **first}
+    for status in first.keys() & second.keys():
+        examples = {
+            code: example
+            for each in (first, second)
+            for code, example in each[status]["content"]["application/problem+json"]["examples"].items()
+        }
+        union[status] = {**union[status], "content": {"application/problem+json": {"examples": examples}}}
+    return union
+
+
 def install(app: FastAPI) -> None:
     """Answer every error with a problem; what nobody foresaw is left to the outermost middleware."""
 
-    async def on_error(_request: Request, error: Exception) -> JSONResponse:
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, FacescreenError)  # noqa: S101 - registered for this type only
+        request.state.code = error.code
         return from_error(error)
 
-    async def on_validation(_request: Request, error: Exception) -> JSONResponse:
+    async def on_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
+        request.state.code = errors.InputError.code
         faults = [
-            Fault(location=".".join(map(str, fault["loc"])), code=fault["type"], detail=fault["msg"])
-            for fault in error.errors()
+            Fault(
+                location=".".join(map(str, fault["loc"]))[:_LONGEST_LOCATION], code=fault["type"], detail=fault["msg"]
+            )
+            for fault in error.errors()[:_MOST_FAULTS]
         ]
         detail = "; ".join(f"{fault.location}: {fault.detail}" for fault in faults)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code, detail, faults=faults)
 
-    async def on_http(_request: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
         status = HTTPStatus(error.status_code)
-        response = problem(status, _HTTP_CODES.get(status, "http_error"), str(error.detail))
+        request.state.code = _HTTP_CODES.get(status, "http_error")
+        response = problem(status, request.state.code, str(error.detail))
         response.headers.update(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(_allowed(request))
         return response
 
     def document() -> dict[str, Any]:
@@ -197,10 +268,34 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of this path, of all routes; Starlette knows the first one only."""
+    scope = {key: value for key, value in request.scope.items() if key not in {"route", "endpoint", "fastapi"}}
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+    ]
+
+
 def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI files the model of every response under the media type of successes; ours belongs to the problem's."""
+    """Adds what FastAPI does not know of problems.
+
+    It files the model of every response under the media type of successes; ours belongs to the problem's. And every
+    body can be one that nobody can parse, or too large.
+    """
     for item in document["paths"].values():
         for operation in item.values():
+            if "requestBody" in operation:
+                for status, code, summary in _FAULTS_OF_BODIES:
+                    response = operation["responses"].setdefault(
+                        str(int(status)),
+                        {"description": status.phrase, "content": {"application/problem+json": {"examples": {}}}},
+                    )
+                    content = response["content"]["application/problem+json"]
+                    content.setdefault("schema", {"$ref": "#/components/schemas/Problem"})
+                    example = {"summary": summary, "value": _example(status, code, summary)}
+                    content["examples"].setdefault(code, example)
             for response in operation["responses"].values():
                 content = response.get("content", {})
                 if "application/problem+json" in content and "application/json" in content:

@@ -6,28 +6,29 @@ from fastapi import APIRouter, Body, Query
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import PROCESS
+from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import ProcessedImage, ProcessRequest
+from facescreen.domain.access import Scope
 from facescreen.errors import (
     BodyTooLargeError,
     CollectionNotFoundError,
     EmbeddingsMissingError,
     InvalidThresholdError,
     OptionNotAvailableError,
-    OverloadedError,
     PackageMissingError,
-    StorageFullError,
     ThresholdRequiredError,
     TooManyImagesError,
     WeightsMissingError,
 )
 from facescreen.services.thresholds import ScreeningOptions
 
-router = APIRouter(prefix="/process", tags=["process"])
+router = APIRouter(route_class=Operation, prefix="/process", tags=["process"])
 
 
 @router.post(
     "/process-images",
+    dependencies=needs(Scope.SCREEN, work=True),
     summary="Screen images against the blacklist",
     responses=responses(
         CollectionNotFoundError,
@@ -39,8 +40,6 @@ router = APIRouter(prefix="/process", tags=["process"])
         WeightsMissingError,
         PackageMissingError,
         EmbeddingsMissingError,
-        OverloadedError,
-        StorageFullError,
         *AWS_ERRORS,
     ),
 )
@@ -54,7 +53,8 @@ async def process_images(
 ) -> list[ProcessedImage]:
     """One stored result per image, in order. Every face is listed, with everybody within the review threshold.
 
-    An image that cannot be read has an `error` in its own result and never fails the others.
+    An image that cannot be read has an `error` in its own result and never fails the others. On a full disk the answer
+    is the same, with `stored` false and no `id`.
     """
     options = ScreeningOptions(
         detector=request.detector_backend,

@@ -1,14 +1,15 @@
 """Stored results and their pictures."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
 from facescreen.api.dependencies import ServicesDep
+from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import responses
-from facescreen.api.schemas import ClearRequest, CollectionName, ProcessedImage, ProcessedImagePage
+from facescreen.api.schemas import ClearRequest, CollectionName, Moment, ProcessedImage, ProcessedImagePage
 from facescreen.db.screenings import ResultFilter
+from facescreen.domain.access import Scope
 from facescreen.domain.screening import Verdict
 from facescreen.errors import (
     ClearanceNotFoundError,
@@ -16,7 +17,6 @@ from facescreen.errors import (
     FaceNotFoundError,
     MatchNotFoundError,
     OptionNotAvailableError,
-    OverloadedError,
     PackageMissingError,
     PictureGoneError,
     ResultNotFoundError,
@@ -24,7 +24,7 @@ from facescreen.errors import (
     WeightsMissingError,
 )
 
-router = APIRouter(prefix="/processed-images", tags=["processed images"])
+router = APIRouter(route_class=Operation, prefix="/processed-images", tags=["processed images"])
 
 ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 FaceIndex = Annotated[int, Path(ge=0, le=2**63 - 1, description="`face_index` of the face in the result.")]
@@ -33,7 +33,7 @@ Jpeg: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/", summary="List stored results", responses=responses())
+@router.get("/", dependencies=needs(Scope.READ), summary="List stored results", responses=responses())
 async def list_results(
     services: ServicesDep,
     *,
@@ -46,9 +46,9 @@ async def list_results(
     entry: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only results that match this entry.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only results with a face of this verdict.")] = None,
     from_: Annotated[
-        datetime | None, Query(alias="from", description="Created then or later; UTC where no zone is given.")
+        Moment | None, Query(alias="from", description="Created then or later; UTC where no zone is given.")
     ] = None,
-    to: Annotated[datetime | None, Query(description="Created before then; UTC where no zone is given.")] = None,
+    to: Annotated[Moment | None, Query(description="Created before then; UTC where no zone is given.")] = None,
 ) -> ProcessedImagePage:
     """Newest first."""
     wanted = ResultFilter(
@@ -56,23 +56,26 @@ async def list_results(
         matched_only=matched_only,
         entry_id=entry,
         verdict=verdict,
-        since=_aware(from_),
-        until=_aware(to),
+        since=from_,
+        until=to,
     )
     total, page = await services.screening.page(wanted, offset, limit)
     return ProcessedImagePage(total_items=total, items=[ProcessedImage.of(screening) for screening in page])
 
 
-@router.get("/{id}", summary="Get a stored result", responses=responses(ResultNotFoundError))
+@router.get(
+    "/{id}", dependencies=needs(Scope.READ), summary="Get a stored result", responses=responses(ResultNotFoundError)
+)
 async def get_result(id: ResultId, services: ServicesDep) -> ProcessedImage:  # noqa: A002 - the path's name
     return ProcessedImage.of(await services.screening.get(id))
 
 
 @router.get(
     "/{id}/image",
+    dependencies=needs(Scope.READ),
     summary="Get the picture of a stored result",
     response_class=Response,
-    responses={**responses(ResultNotFoundError, OverloadedError), **Jpeg},
+    responses={**responses(ResultNotFoundError), **Jpeg},
 )
 async def get_result_image(
     id: ResultId,  # noqa: A002 - the path's name
@@ -86,6 +89,7 @@ async def get_result_image(
 
 @router.delete(
     "/{id}",
+    dependencies=needs(Scope.ADMINISTER),
     summary="Delete a stored result and its picture",
     status_code=204,
     responses=responses(ResultNotFoundError, StorageFullError),
@@ -96,6 +100,7 @@ async def delete_result(id: ResultId, services: ServicesDep) -> None:  # noqa: A
 
 @router.post(
     "/{id}/faces/{n}/clear",
+    dependencies=needs(Scope.REVIEW, work=True),
     summary="Say that a face is not a person on the list",
     responses=responses(
         ResultNotFoundError,
@@ -106,7 +111,6 @@ async def delete_result(id: ResultId, services: ServicesDep) -> None:  # noqa: A
         OptionNotAvailableError,
         WeightsMissingError,
         PackageMissingError,
-        OverloadedError,
         StorageFullError,
     ),
 )
@@ -127,6 +131,7 @@ async def clear_face(
 
 @router.delete(
     "/{id}/faces/{n}/clear",
+    dependencies=needs(Scope.REVIEW),
     summary="Take back that a face is not a person on the list",
     responses=responses(
         ResultNotFoundError, FaceNotFoundError, MatchNotFoundError, ClearanceNotFoundError, StorageFullError
@@ -144,7 +149,3 @@ async def restore_face(
     Every face that shows the clearance will do, whether it was given on this one or on another.
     """
     return ProcessedImage.of(await services.clearing.undo(id, n, entry_id=entry_id))
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,13 +1,30 @@
 """The wire: what requests and answers look like, and how answers are made from the domain."""
 
+import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from facescreen.config import DetectorName, ModelName
-from facescreen.domain.blacklist import COLLECTION_NAME, DEFAULT_COLLECTION, Entry, ReferenceImage, Status
+from facescreen.domain.blacklist import (
+    COLLECTION_NAME,
+    DEFAULT_COLLECTION,
+    MAX_NAME_LENGTH,
+    Entry,
+    EntryChanges,
+    ReferenceImage,
+    Status,
+)
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
@@ -17,15 +34,22 @@ from facescreen.services.blacklist import Enrollment
 from facescreen.services.calibration import CalibrationInForce
 from facescreen.services.collections import DescribedCollection
 from facescreen.services.explanation import explain
-from facescreen.services.health import Health, Installed
+from facescreen.services.health import Health, Installed, Readiness
 from facescreen.services.resemblance import EnrollmentWarning, LooksLikeEntry, PhotoName, PhotosDisagree
 from facescreen.services.sync import SyncReport
 
 IDENTITY_PREFIX = "blacklist_db"
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
-QualityOverride = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL keeps no text with one, and C programs end there."""
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_NUL)
+]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=NO_NUL)]
+QualityOverride = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL)
+]
 CollectionName = Annotated[
     str,
     StringConstraints(pattern=COLLECTION_NAME.pattern, min_length=1, max_length=255),
@@ -40,6 +64,25 @@ ImageText = Annotated[
     ),
 ]
 PixelPoint = tuple[int, int]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the moment is before the year 1 or after the year 9999 in UTC") from None
+
+
+def _written_out(moment: object) -> object:
+    if not isinstance(moment, datetime) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(moment)):
+        raise ValueError("must be a date and time as in RFC 3339")  # Pydantic takes seconds since 1970 too
+    return moment
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+"""A moment that a request names; UTC where it gives no zone."""
+AwareMoment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+"""The same, where a zone has to be given: hours matter, and nobody should have to guess."""
 
 
 class _Request(BaseModel):
@@ -84,6 +127,20 @@ class CreateCollectionRequest(_Request):
 class UpdateRequest(_Request):
     name: Name | None = None
     reason: Reason | None = None
+    expires_at: AwareMoment | None = Field(
+        default=None, description="With the offset from UTC. Null, if it is given: never."
+    )
+
+    def changes(self) -> EntryChanges:
+        """What is given; null leaves name and reason as they are."""
+        changed = EntryChanges()
+        if self.name is not None:
+            changed["name"] = self.name
+        if self.reason is not None:
+            changed["reason"] = self.reason
+        if "expires_at" in self.model_fields_set:
+            changed["expires_at"] = self.expires_at
+        return changed
 
 
 class FacialArea(BaseModel):
@@ -307,7 +364,8 @@ class ItemError(BaseModel):
 
 
 class ProcessedImage(BaseModel):
-    id: int
+    id: int | None = Field(description="Null where the result could not be stored.")
+    stored: bool = Field(description="False only where the disk took nothing: nobody will find this result later.")
     collection: str
     image_path_or_identifier: str = Field(
         description="The path, the URL without credentials and query, or the SHA-256 of inline data."
@@ -326,7 +384,8 @@ class ProcessedImage(BaseModel):
     @classmethod
     def of(cls, screening: Screening) -> "ProcessedImage":
         return cls(
-            id=screening.id,
+            id=screening.id if screening.is_stored else None,
+            stored=screening.is_stored,
             collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
             faces=[ProcessedFace.of(index, face, screening.policy) for index, face in enumerate(screening.faces)],
@@ -394,6 +453,7 @@ class BlacklistRecord(BaseModel):
     images: list[BlacklistImage]
     created_at: datetime
     updated_at: datetime
+    expires_at: datetime | None = Field(description="From then on it matches nobody and is deleted. Null: never.")
 
     @classmethod
     def of(cls, entry: Entry) -> "BlacklistRecord":
@@ -407,6 +467,7 @@ class BlacklistRecord(BaseModel):
             images=[BlacklistImage.of(image) for image in entry.images],
             created_at=entry.created_at,
             updated_at=entry.updated_at,
+            expires_at=entry.expires_at,
         )
 
 
@@ -570,6 +631,35 @@ class HealthStatus(BaseModel):
             entries=health.entries,
             reference_images=health.reference_images,
         )
+
+
+class Alive(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+class ReadinessChecks(BaseModel):
+    database_schema: bool = Field(description="It is the one that this version knows.")
+    models: bool = Field(description="The default detector and model are loaded and were run.")
+    database_writable: bool = Field(description="A write was committed.")
+    storage: bool = Field(description="Photos and copies can be written.")
+    index: bool = Field(description="It holds every change of the default collection that was committed.")
+    accepting: bool = Field(description="The service was not told to stop.")
+
+    @classmethod
+    def of(cls, readiness: Readiness, *, is_stopping: bool) -> "ReadinessChecks":
+        return cls(
+            database_schema=readiness.database_schema,
+            models=readiness.models,
+            database_writable=readiness.database_writable,
+            storage=readiness.storage,
+            index=readiness.index,
+            accepting=not is_stopping,
+        )
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    checks: ReadinessChecks
 
 
 class DetectorInfo(BaseModel):

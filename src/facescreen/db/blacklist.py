@@ -39,8 +39,8 @@ from facescreen.db.schema import (
     screened_faces,
     screenings,
 )
-from facescreen.db.vectors import pack, unpack
-from facescreen.domain.blacklist import Change, ChangeKind, Entry, ReferenceImage, Status
+from facescreen.db.vectors import StoredVector, of_image, pack, unpack
+from facescreen.domain.blacklist import Change, ChangeKind, Entry, EntryChanges, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
 from facescreen.domain.quality import FaceQuality
 
@@ -51,12 +51,13 @@ _ENTRIES = select(
 
 
 class NewEntry(NamedTuple):
-    """An entry that is about to be stored; ``user_id`` as in :class:`facescreen.domain.blacklist.Entry`."""
+    """An entry that is about to be stored; what it has is as in :class:`facescreen.domain.blacklist.Entry`."""
 
     name: str
     reason: str
     folder: str
     user_id: str | None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +158,20 @@ async def insert_embedding(connection: AsyncConnection, reference_image_id: int,
 
     Does nothing where the image has one in this space already, or is gone.
     """
-    owner = select(reference_images.c.entry_id, reference_images.c.collection_id)
-    row = (await connection.execute(owner.where(reference_images.c.id == reference_image_id))).one_or_none()
+    columns = (reference_images.c.entry_id, reference_images.c.collection_id, reference_images.c.photo)
+    wanted = select(*columns).where(reference_images.c.id == reference_image_id)
+    row = (await connection.execute(wanted)).one_or_none()
     if row is None:
         return
+    about = of_image(reference_image_id, embedded.space)
+    vector = await pack(connection, embedded.vector, photo=row.photo, about=about)
     result = await connection.execute(
         insert_or_ignore(embeddings)
         .values(
             reference_image_id=reference_image_id,
             space=embedded.space,
             collection_id=row.collection_id,
-            vector=pack(embedded.vector),
+            **vector,
         )
         .on_conflict_do_nothing()
     )
@@ -211,10 +215,9 @@ async def begin_withdrawal(
         await connection.execute(update(entries).where(entries.c.id == entry_id).values(status=Status.WITHDRAWING))
 
 
-async def update_entry(connection: AsyncConnection, entry_id: int, *, name: str | None, reason: str | None) -> None:
+async def update_entry(connection: AsyncConnection, entry_id: int, changed: EntryChanges) -> None:
     """Change what is given."""
-    values = {key: value for key, value in (("name", name), ("reason", reason)) if value is not None}
-    await _touch(connection, entry_id, **values)
+    await _touch(connection, entry_id, changed)
     await _append(connection, ChangeKind.EDITED, entry_id)
 
 
@@ -304,6 +307,16 @@ async def unsettled_entries(connection: AsyncConnection) -> list[Entry]:
     return await _with_images(connection, _ENTRIES.where(where).order_by(entries.c.id))
 
 
+def is_in_force() -> ColumnElement[bool]:
+    """Whether an entry has not expired at this moment; one that has matches nobody, though it is still there."""
+    return or_(entries.c.expires_at.is_(None), entries.c.expires_at > datetime.now(UTC))
+
+
+async def expired_entries(connection: AsyncConnection) -> list[Entry]:
+    """Entries of all collections that have expired."""
+    return await _with_images(connection, _ENTRIES.where(~is_in_force()).order_by(entries.c.id))
+
+
 async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> set[int]:
     """Which of these entries there are."""
     rows = await connection.execute(select(entries.c.id).where(entries.c.id.in_(set(ids))))
@@ -311,11 +324,11 @@ async def existing_entries(connection: AsyncConnection, ids: Iterable[int]) -> s
 
 
 async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> dict[int, int]:
-    """Whose these reference images are, by id; ids that are gone are left out."""
+    """Whose these reference images are, by id; ids that are gone, or of entries that have expired, are left out."""
     owners: dict[int, int] = {}
+    owned = select(reference_images.c.id, reference_images.c.entry_id).join(entries).where(is_in_force())
     for ids in batches(image_ids):
-        chunk = reference_images.c.id.in_(ids)
-        rows = await connection.execute(select(reference_images.c.id, reference_images.c.entry_id).where(chunk))
+        rows = await connection.execute(owned.where(reference_images.c.id.in_(ids)))
         owners.update((row.id, row.entry_id) for row in rows)
     return owners
 
@@ -334,7 +347,7 @@ async def reference_counts(connection: AsyncConnection, entry_ids: Iterable[int]
 async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, tuple[Entry, ReferenceImage]]:
     """Active reference images by id, each with its entry (whose ``images`` are left empty).
 
-    Ids that are gone are left out.
+    Ids that are gone, or of entries that have expired, are left out.
     """
     return {image.id: (owner, image) for owner, image in await _owned(connection, reference_images.c.id, ids)}
 
@@ -376,6 +389,16 @@ async def kept_photos(connection: AsyncConnection, names: Sequence[str]) -> set[
     return found
 
 
+async def faces_of_photo(connection: AsyncConnection, name: str) -> dict[int, list[int]]:
+    """The reference images of a photo or watched file, by their entries."""
+    table = reference_images
+    known = or_(table.c.photo == name, table.c.watched == name)
+    found: dict[int, list[int]] = defaultdict(list)
+    for row in await connection.execute(select(table.c.entry_id, table.c.id).where(known)):
+        found[row.entry_id].append(row.id)
+    return found
+
+
 async def photos(connection: AsyncConnection) -> set[str]:
     """Names of the photos of all active reference images."""
     statement = select(reference_images.c.photo).where(reference_images.c.status == Status.ACTIVE)
@@ -410,9 +433,15 @@ async def vectors(
 
     Args:
         ids: only these reference images; all of the collection where ``None``.
+
+    Raises:
+        EmbeddingsUnreadableError: some of them cannot be decrypted.
     """
-    statement = select(embeddings.c.reference_image_id, embeddings.c.vector).where(
-        embeddings.c.collection_id == collection_id, embeddings.c.space == space
+    columns = (embeddings.c.reference_image_id, embeddings.c.vector, embeddings.c.sealed, reference_images.c.photo)
+    statement = (
+        select(*columns)
+        .join(reference_images)
+        .where(embeddings.c.collection_id == collection_id, embeddings.c.space == space)
     )
     if ids is None:
         rows = (await connection.execute(statement)).all()
@@ -420,7 +449,8 @@ async def vectors(
         rows = []
         for some in batches(ids):
             rows += (await connection.execute(statement.where(embeddings.c.reference_image_id.in_(some)))).all()
-    return [row.reference_image_id for row in rows], unpack(row.vector for row in rows)
+    stored = [StoredVector(row.vector, row.sealed, row.photo, of_image(row.reference_image_id, space)) for row in rows]
+    return [row.reference_image_id for row in rows], await unpack(connection, stored)
 
 
 async def count_embedded(connection: AsyncConnection, collection_id: int, space: str) -> tuple[int, int]:
@@ -461,15 +491,16 @@ async def _with_images(connection: AsyncConnection, statement: Select[Any]) -> l
 async def _owned(
     connection: AsyncConnection, column: Column[Any], keys: Iterable[Any]
 ) -> list[tuple[Entry, ReferenceImage]]:
-    """Active reference images by a column's values, each with its entry without images."""
+    """Active reference images of entries in force by a column's values, each with its entry without images."""
     found = []
     for some in batches(keys):
         active = reference_images.c.status == Status.ACTIVE
         rows = await connection.execute(select(reference_images).where(column.in_(some), active))
         images = [_image(row) for row in rows.mappings()]
-        owners = await connection.execute(_ENTRIES.where(entries.c.id.in_({image.entry_id for image in images})))
+        theirs = entries.c.id.in_({image.entry_id for image in images})
+        owners = await connection.execute(_ENTRIES.where(theirs, is_in_force()))
         by_id = {row["id"]: _entry(row, ()) for row in owners.mappings()}
-        found += [(by_id[image.entry_id], image) for image in images]
+        found += [(by_id[image.entry_id], image) for image in images if image.entry_id in by_id]
     return found
 
 
@@ -494,8 +525,8 @@ async def _keep_nearest(connection: AsyncConnection, entry_id: int) -> None:
     await connection.execute(delete(matches).where(matches.c.entry_id == entry_id, is_nearer, asked_for_one))
 
 
-async def _touch(connection: AsyncConnection, entry_id: int, **values: str) -> None:
-    values_now = {"updated_at": datetime.now(UTC), **values}
+async def _touch(connection: AsyncConnection, entry_id: int, changed: EntryChanges | None = None) -> None:
+    values_now = {"updated_at": datetime.now(UTC), **(changed or {})}
     await connection.execute(update(entries).where(entries.c.id == entry_id).values(values_now))
 
 

@@ -3,8 +3,9 @@
 A match carries the clearance that it does not count for; it is always one of the match's own entry.
 """
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,14 +13,14 @@ from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, exists, fu
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db.batches import batches
-from facescreen.db.schema import clearances, matches, screened_faces
-from facescreen.db.vectors import pack, unpack
+from facescreen.db.schema import clearances, matches, reference_images, screened_faces
+from facescreen.db.vectors import StoredVector, of_clearance, opened, pack, stacked
 from facescreen.domain.faces import Vector
 from facescreen.domain.screening import Clearance, Grade, Verdict
 
-_CLEARANCE = select(
-    *(column for column in clearances.c if column is not clearances.c.space and column is not clearances.c.vector)
-)
+logger = logging.getLogger(__name__)
+
+_CLEARANCE = select(*(column for column in clearances.c if column.name not in {"space", "vector", "sealed"}))
 """What a :class:`Clearance` is made of."""
 
 
@@ -49,11 +50,13 @@ async def insert_clearance(connection: AsyncConnection, new: NewClearance) -> No
         clearances.c.screening_id == new.screening_id,
         clearances.c.face_index == new.face_index,
     )
+    about = of_clearance(new.entry_id, new.screening_id, new.face_index)
+    photo = (await first_photos(connection, [new.entry_id])).get(new.entry_id)
     holding = {
         "note": new.note,
         "expired_at": None,
         "space": new.space,
-        "vector": pack(new.vector),
+        **await pack(connection, new.vector, photo=photo, about=about),
     }
     renewed = await connection.execute(update(clearances).where(*same).values(holding).returning(clearances.c.id))
     clearance_id = renewed.scalar_one_or_none()
@@ -91,7 +94,8 @@ async def clearances_of(
 ) -> Mapping[int, list[tuple[Clearance, Vector]]]:
     """What holds for these entries in an embedding space, by entry, oldest first; entries without are left out.
 
-    Each with the raw embedding (dimension,) of the face that was cleared.
+    Each with the raw embedding (dimension,) of the face that was cleared. One that cannot be decrypted is left out, so
+    that its pair alerts again.
     """
     found: defaultdict[int, list[tuple[Clearance, Vector]]] = defaultdict(list)
     for chunk in batches(entry_ids):
@@ -104,10 +108,33 @@ async def clearances_of(
             )
             .order_by(clearances.c.id)
         )
-        for row in rows.mappings():
-            (vector,) = unpack([row["vector"]])
-            found[row["entry_id"]].append((_clearance(row), vector))
+        held = rows.mappings().all()
+        photos = await first_photos(connection, chunk)
+        values = await opened(connection, [stored_vector(row, photos.get(row["entry_id"])) for row in held])
+        for row, value in zip(held, values, strict=True):
+            if value:
+                found[row["entry_id"]].append((_clearance(row), stacked([value])[0]))
+            elif value is None:
+                logger.warning("clearance_unreadable")
     return dict(found)
+
+
+async def first_photos(connection: AsyncConnection, entry_ids: Iterable[int]) -> Mapping[int, str]:
+    """The photos whose keys encrypt these entries' clearances, which hold while the entry's photos stay the same."""
+    first = select(func.min(reference_images.c.id)).group_by(reference_images.c.entry_id)
+    photos: dict[int, str] = {}
+    for chunk in batches(entry_ids):
+        ids = first.where(reference_images.c.entry_id.in_(chunk))
+        columns = (reference_images.c.entry_id, reference_images.c.photo)
+        rows = await connection.execute(select(*columns).where(reference_images.c.id.in_(ids)))
+        photos.update((row.entry_id, row.photo) for row in rows)
+    return photos
+
+
+def stored_vector(row: RowMapping, photo: str | None) -> StoredVector:
+    """The vector of a row, with the photo whose key encrypts it."""
+    about = of_clearance(row["entry_id"], row["screening_id"], row["face_index"])
+    return StoredVector(row["vector"], row["sealed"], photo, about)
 
 
 async def expire_for_entry(connection: AsyncConnection, entry_id: int) -> None:
@@ -119,15 +146,16 @@ async def expire_for_entry(connection: AsyncConnection, entry_id: int) -> None:
     await _forget_unseen(connection, clearances.c.entry_id == entry_id)
 
 
-async def expire_for_screening(connection: AsyncConnection, screening_id: int) -> None:
-    """A result is about to be deleted, in this transaction: what was cleared on it does not hold any more.
+async def expire_for_screenings(connection: AsyncConnection, screening_ids: Sequence[int]) -> None:
+    """These results are about to be deleted, in this transaction: what was cleared on them does not hold any more.
 
     A clearance stays for as long as another result shows it.
     """
-    await _expire(connection, clearances.c.screening_id == screening_id)
-    theirs = matches.c.face_id.in_(select(screened_faces.c.id).where(screened_faces.c.screening_id == screening_id))
+    on_them = clearances.c.screening_id.in_(screening_ids)
+    await _expire(connection, on_them)
+    theirs = matches.c.face_id.in_(select(screened_faces.c.id).where(screened_faces.c.screening_id.in_(screening_ids)))
     carried = select(matches.c.clearance_id).where(theirs, matches.c.clearance_id.is_not(None))
-    given = select(clearances.c.id).where(clearances.c.screening_id == screening_id)
+    given = select(clearances.c.id).where(on_them)
     ids = (await connection.execute(carried.union(given))).scalars().all()
     await connection.execute(update(matches).where(theirs).values(clearance_id=None))
     for chunk in batches(ids):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from facescreen.db.blacklist import is_in_force
 from facescreen.db.schema import changes, collections, entries, reference_images
 from facescreen.domain.blacklist import Collection, Status
 
@@ -44,13 +45,19 @@ async def collection_ids(connection: AsyncConnection) -> Ids[int]:
 
 
 async def size(connection: AsyncConnection, collection_id: int) -> Size:
-    """How much a collection holds; what is pending or being withdrawn does not count."""
-    mine = (entries.c.collection_id == collection_id, entries.c.status == Status.ACTIVE)
+    """How much a collection holds; what is pending, being withdrawn or has expired does not count."""
+    mine = (entries.c.collection_id == collection_id, entries.c.status == Status.ACTIVE, is_in_force())
     everybody, people = (
         await connection.execute(select(func.count(), func.count(entries.c.user_id)).select_from(entries).where(*mine))
     ).one()
-    photos = select(func.count()).where(
-        reference_images.c.collection_id == collection_id, reference_images.c.status == Status.ACTIVE
+    photos = (
+        select(func.count())
+        .select_from(reference_images.join(entries))
+        .where(
+            reference_images.c.collection_id == collection_id,
+            reference_images.c.status == Status.ACTIVE,
+            is_in_force(),
+        )
     )
     return Size(everybody, people, (await connection.execute(photos)).scalar_one())
 

@@ -1,6 +1,7 @@
 """Who and what is in a collection, by outward ids, and in pages that stay apart whatever changes between them.
 
-A page begins after the last row of the page before it, by row id, so that a row is on exactly one of them.
+A page begins after the last row of the page before it, by row id, so that a row is on exactly one of them. Who has
+expired is on none.
 """
 
 from collections.abc import Collection as Ids
@@ -86,6 +87,7 @@ async def list_people(connection: AsyncConnection, collection_id: int, *, after:
             entries.c.status == Status.ACTIVE,
             entries.c.user_id.is_not(None),
             entries.c.id > after,
+            blacklist.is_in_force(),
         )
         .order_by(entries.c.id)
         .limit(limit)
@@ -98,7 +100,8 @@ async def _faces(
 ) -> list[KnownFace]:
     """Active faces of the collection, oldest first."""
     mine = (reference_images.c.collection_id == collection_id, reference_images.c.status == Status.ACTIVE)
-    page = select(reference_images.c.id).where(*mine, *where).order_by(reference_images.c.id).limit(limit)
+    in_force = select(reference_images.c.id).join(entries).where(*mine, blacklist.is_in_force())
+    page = in_force.where(*where).order_by(reference_images.c.id).limit(limit)
     ids = (await connection.execute(page)).scalars().all()
     owned = await blacklist.references(connection, ids)
-    return [KnownFace(image, entry.user_id) for entry, image in (owned[id_] for id_ in ids)]
+    return [KnownFace(image, entry.user_id) for entry, image in (owned[id_] for id_ in ids if id_ in owned)]

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db.schema import request_tokens
@@ -39,6 +39,17 @@ async def remember(
     await connection.execute(insert(request_tokens).values(**named, **answered._asdict(), at=datetime.now(UTC)))
 
 
-async def forget_expired(connection: AsyncConnection) -> None:
-    """Forget the answers that are kept no longer; they name people and faces that may be gone."""
-    await connection.execute(delete(request_tokens).where(request_tokens.c.at <= datetime.now(UTC) - KEPT))
+async def count_expired(connection: AsyncConnection) -> int:
+    """How many answers are kept no longer."""
+    counted = select(func.count()).select_from(request_tokens).where(_has_expired())
+    count: int = (await connection.execute(counted)).scalar_one()
+    return count
+
+
+async def forget_expired(connection: AsyncConnection) -> int:
+    """Forget the answers that are kept no longer, which name people and faces that may be gone; how many they were."""
+    return (await connection.execute(delete(request_tokens).where(_has_expired()))).rowcount
+
+
+def _has_expired() -> ColumnElement[bool]:
+    return request_tokens.c.at <= datetime.now(UTC) - KEPT

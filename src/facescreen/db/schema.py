@@ -17,8 +17,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -81,6 +83,7 @@ entries = Table(
     Column("status", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, index=True),
     UniqueConstraint("collection_id", "user_id"),
     sqlite_autoincrement=True,
 )
@@ -124,9 +127,10 @@ embeddings = Table(
     Column("space", String(100), primary_key=True),
     Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
     Column("vector", LargeBinary, nullable=False),
+    Column("sealed", Boolean, nullable=False, server_default=false()),
     Index("ix_embeddings_collection_id_space", "collection_id", "space"),
 )
-"""``vector`` is the raw embedding as little-endian float32."""
+"""``vector`` is the raw embedding as little-endian float32, or ``sealed``: encrypted with the photo's key."""
 
 changes = Table(
     "changes",
@@ -189,9 +193,13 @@ clearances = Table(
     Column("expired_at", UtcDateTime),
     Column("space", String(100), nullable=False),
     Column("vector", LargeBinary),
+    Column("sealed", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
-"""Faces that a reviewer said are not the entry's person. ``vector`` is the face's embedding, null once expired."""
+"""Faces that a reviewer said are not the entry's person.
+
+``vector`` is the face's embedding, null once expired; ``sealed``: encrypted with the key of the entry's first photo.
+"""
 
 matches = Table(
     "matches",
@@ -260,3 +268,56 @@ request_tokens = Table(
     Column("at", UtcDateTime, nullable=False, index=True),
 )
 """What was answered to requests that say by a token which of them are the same; ``sha256`` is of their parameters."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("label", String(200), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("replaced_by", String(16)),
+)
+"""``sha256`` is of the secret, of which nothing else is kept."""
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("event", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""Who did what: ``event`` is canonical JSON, and ``hash`` its SHA-256. Each event has the hash of the one before.
+
+Triggers forbid to change an event, to add any but the next one, and to delete one that ``audit_chain`` does not let go.
+"""
+
+audit_chain = Table(
+    "audit_chain",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("first_id", Integer, nullable=False),
+    Column("before_first", String(64), nullable=False),
+    Column("last_id", Integer, nullable=False),
+    Column("last_hash", String(64), nullable=False),
+)
+"""One row: where the chain begins, for what is kept no longer is cut off at its front, and where it ends."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("owner", String(200)),
+    Column("has_effect", Boolean, nullable=False),
+    Column("answer", LargeBinary),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+"""Requests that may be sent again. ``id`` is a digest of key, caller and operation, ``fingerprint`` one of the payload.
+
+``owner`` is the process that works on it, null once that is over. ``answer`` is encrypted with what only the caller
+has. ``has_effect`` is committed with whatever the request does.
+"""

@@ -1,7 +1,7 @@
 """Stored results."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -52,18 +52,8 @@ class ResultFilter:
 
 
 async def insert_screening(connection: AsyncConnection, screening: Screening) -> Screening:
-    """Store a result and return it with its id.
-
-    Matches of photos that were deleted after the search are not stored, and their faces say so; those of photos that
-    became another entry's since are stored as that entry's, and those whose clearance does not hold any more count.
-    """
-    matched = [match for face in screening.faces for match in face.matches]
-    if matched:
-        owners = await owners_of(connection, {match.reference_image_id for match in matched})
-        known = await clearances.by_ids(connection, {match.clearance.id for match in matched if match.clearance})
-        screening = replace(
-            screening, faces=tuple(_as_it_stands(face, owners, known=known) for face in screening.faces)
-        )
+    """Store a result :func:`as_it_stands`, and return it with its id."""
+    screening = await as_it_stands(connection, screening)
     inserted = await connection.execute(
         insert(screenings)
         .values(
@@ -101,6 +91,20 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
     return screening
 
 
+async def as_it_stands(connection: AsyncConnection, screening: Screening) -> Screening:
+    """A new result with what happened since the search.
+
+    Matches of photos that were deleted are gone, and their faces say so; those of photos that became another entry's
+    are that entry's, and those whose clearance does not hold any more count.
+    """
+    matched = [match for face in screening.faces for match in face.matches]
+    if not matched:
+        return screening
+    owners = await owners_of(connection, {match.reference_image_id for match in matched})
+    known = await clearances.by_ids(connection, {match.clearance.id for match in matched if match.clearance})
+    return replace(screening, faces=tuple(_as_it_stands(face, owners, known=known) for face in screening.faces))
+
+
 async def get_screening(connection: AsyncConnection, screening_id: int) -> Screening | None:
     """One result, or ``None``."""
     found = await _read(connection, [screenings.c.id == screening_id], offset=0, limit=1)
@@ -122,9 +126,20 @@ async def copies(connection: AsyncConnection) -> set[str]:
     return {name for name in (await connection.execute(statement)).scalars() if name}
 
 
-async def delete_screening(connection: AsyncConnection, screening_id: int) -> None:
-    """Remove a result with its faces and matches."""
-    await connection.execute(delete(screenings).where(screenings.c.id == screening_id))
+async def delete_screenings(connection: AsyncConnection, screening_ids: Sequence[int]) -> None:
+    """Remove results with their faces and matches; what was cleared on them does not hold any more."""
+    await clearances.expire_for_screenings(connection, screening_ids)
+    await connection.execute(delete(screenings).where(screenings.c.id.in_(screening_ids)))
+
+
+async def forget_copies(connection: AsyncConnection, screening_ids: Sequence[int]) -> None:
+    """These results have no picture any more."""
+    await connection.execute(update(screenings).where(screenings.c.id.in_(screening_ids)).values(copy=None))
+
+
+async def forget_copy(connection: AsyncConnection, name: str) -> None:
+    """The result of this picture has none any more."""
+    await connection.execute(update(screenings).where(screenings.c.copy == name).values(copy=None))
 
 
 async def withdraw_entry(connection: AsyncConnection, entry_id: int) -> None:

@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypedDict
 
 from facescreen.domain.faces import Face
 from facescreen.domain.quality import FaceQuality
@@ -14,6 +15,9 @@ COLLECTION_NAME = re.compile(r"^[a-zA-Z0-9_.\-]{1,255}$")
 
 OUR_USER_ID = re.compile(r"fs-[0-9a-f]{16}")
 """What :func:`new_user_id` gives."""
+
+MAX_NAME_LENGTH = 200
+"""Longest name of a person, in characters."""
 
 DEFAULT_COLLECTION = "default"
 """Name of the collection that requests mean if they name none."""
@@ -81,6 +85,7 @@ class Entry:
         collection: name of the collection that the entry is in.
         folder: where its photos are put by hand, below the blacklist folder.
         user_id: outward id of the person within the collection; ``None`` for a face that was never made a person.
+        expires_at: from then on it matches nobody and is withdrawn; ``None``: never.
     """
 
     id: int
@@ -93,6 +98,19 @@ class Entry:
     created_at: datetime
     updated_at: datetime
     images: tuple[ReferenceImage, ...]
+    expires_at: datetime | None = None
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether it matches nobody any more; from the very moment that it expires."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+class EntryChanges(TypedDict, total=False):
+    """What of an entry is to change; what is not here stays."""
+
+    name: str
+    reason: str
+    expires_at: datetime | None
 
 
 def new_user_id() -> str:

@@ -213,9 +213,10 @@ class ImageError:
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """The stored answer for one image.
+    """The answer for one image.
 
     Attributes:
+        id: 0 while it is not stored.
         collection: name of the collection that the faces were compared with.
         image_identifier: what the caller can recognize the image by; never the image itself.
         copy: name of the upright, re-encoded copy in the output store, ``None`` where there is an error.
@@ -233,3 +234,7 @@ class Screening:
     faces: tuple[ScreenedFace, ...]
     copy: str | None = None
     error: ImageError | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        return self.id != 0

@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import AsyncIterator, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from facescreen.backends.base import GalleryBackend, GalleryFace, GalleryPhoto, Inventory
 from facescreen.config import DetectorName, ModelName
-from facescreen.db import blacklist, collections, files, screenings
+from facescreen.db import blacklist, clearances, collections, files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import OUR_USER_ID, Collection, Entry, ReferenceImage, Status
-from facescreen.errors import AwsCollectionMissingError, EntryNotFoundError, InputError
+from facescreen.domain.trail import Action
+from facescreen.errors import AwsCollectionMissingError, EntryNotFoundError, InputError, ReferenceImageNotFoundError
+from facescreen.services.encryption import EncryptionService
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
-from facescreen.services.register import Register, gallery_key, person_of
+from facescreen.services.register import Register, gallery_key, person_of, present_entry
+from facescreen.services.trail import record
 
 _OUR_PHOTO = re.compile(rf"({OUR_USER_ID.pattern}|[a-z0-9\-]+-[0-9a-f]{{8}})/[0-9a-f]{{64}}\.jpg")
 _OUR_COPY = re.compile(r"\d{4}-\d\d-\d\d/[0-9a-f]{32}\.jpg")
@@ -41,6 +45,10 @@ class FindingKind(StrEnum):
     """The outside service lacks a face, or knows it under another id or as nobody's."""
     PERSON_LEFT_OVER = "person_left_over"
     """The outside service keeps a person that is no entry."""
+    SEAL_BROKEN = "seal_broken"
+    """An encrypted photo, copy, embedding or clearance that cannot be decrypted: its key is gone, or it was changed."""
+    KEY_LEFT_OVER = "key_left_over"
+    """A key of a file that no row knows."""
     FOREIGN = "foreign"
     """The outside service or a store holds something that was never ours; it is left alone."""
 
@@ -67,6 +75,7 @@ class AuditService:
     Args:
         gallery: the outside service that keeps the faces, ``None`` where embeddings are kept here.
         copies_to: where every reference photo should be.
+        encryption: ``None`` where nothing is encrypted.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class AuditService:
         intake: Intake,
         gallery: GalleryBackend | None,
         copies_to: Sequence[StoreName],
+        encryption: EncryptionService | None,
         detector: DetectorName,
         model: ModelName,
     ) -> None:
@@ -87,6 +97,7 @@ class AuditService:
         self._intake = intake
         self._gallery = gallery
         self._copies_to = copies_to
+        self._encryption = encryption
         self._detector = detector
         self._model = model
 
@@ -96,10 +107,22 @@ class AuditService:
         Raises:
             AwsError: the outside service or the bucket cannot be asked.
         """
+        repaired = False
+        async for finding in self._findings(fix=fix):
+            repaired |= finding.repaired
+            yield finding
+        if repaired:
+            async with self._database.write() as connection:
+                await record(connection, Action.AUDIT_FIX)
+
+    async def _findings(self, *, fix: bool) -> AsyncIterator[Finding]:
         async for finding in self._unfinished(fix=fix):
             yield finding
         async for finding in self._files(fix=fix):
             yield finding
+        if self._encryption is not None:
+            async for finding in self._seals(self._encryption, fix=fix):
+                yield finding
         if self._gallery is not None:
             for collection in await self._collections():
                 async for finding in self._collection(self._gallery, collection, fix=fix):
@@ -141,6 +164,47 @@ class AuditService:
                 if FileName(store, name) not in announced:
                     repaired = fix and await self._copy(name, store)
                     yield Finding(FindingKind.PHOTO_MISSING, store, name, repaired=repaired)
+
+    async def _seals(self, encryption: EncryptionService, *, fix: bool) -> AsyncIterator[Finding]:
+        # Where most keys are missing, the folder is another's or lost, and everything would go.
+        fix = fix and await encryption.fits()
+        async for broken in encryption.broken_files():
+            repaired = fix and broken.is_erased and await self._delete_again(broken.file)
+            yield Finding(FindingKind.SEAL_BROKEN, broken.file.store, broken.file.name, repaired=repaired)
+        for embedding in await encryption.broken_embeddings():
+            if fix:
+                await encryption.forget(embedding)
+            subject = f"embedding of photo {embedding.reference_image_id}, {embedding.space}"
+            yield Finding(FindingKind.SEAL_BROKEN, embedding.collection, subject, repaired=fix)
+        for clearance_id in await encryption.broken_clearances():
+            if fix:
+                async with self._database.write() as connection:
+                    await clearances.undo(connection, clearance_id)
+            yield Finding(FindingKind.SEAL_BROKEN, "database", f"clearance {clearance_id}", repaired=fix)
+        for key in await encryption.keys_left_over():
+            if fix:
+                await encryption.drop(key)
+            yield Finding(FindingKind.KEY_LEFT_OVER, "keys", key, repaired=fix)
+
+    async def _delete_again(self, file: FileName) -> bool:
+        """Remove what was deleted, and came back with a backup without its key; whether nothing is left of it."""
+        if file.store is StoreName.PROCESSED:
+            async with self._database.write() as connection:
+                await screenings.forget_copy(connection, file.name)
+                await files.intend(connection, [file], owner=None)
+            return await self._stored.remove([file]) is None
+        with suppress(FileNotFoundError):
+            await self._stored.read_photo(file.name)
+            return False  # another store has it
+        async with self._database.read() as connection:
+            faces = await blacklist.faces_of_photo(connection, file.name)
+        for entry_id, image_ids in faces.items():
+            with suppress(EntryNotFoundError, ReferenceImageNotFoundError):
+                async with self._database.read() as connection:
+                    entry = await present_entry(connection, entry_id)
+                whole = {image.id for image in entry.images} == set(image_ids)
+                await self._register.withdraw(entry, None if whole else image_ids)
+        return True
 
     async def _collection(
         self, gallery: GalleryBackend, collection: Collection, *, fix: bool

@@ -5,16 +5,19 @@ import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from facescreen.db import blacklist
 from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
-from facescreen.domain.blacklist import Collection, Entry, ReferenceImage, new_user_id
+from facescreen.domain.blacklist import Collection, Entry, EntryChanges, ReferenceImage, new_user_id
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     DuplicateImageError,
     EnrollmentRejectedError,
     EntryNotFoundError,
+    ExpiryInPastError,
     FaceUnusableError,
     InputError,
     NoFaceError,
@@ -22,12 +25,12 @@ from facescreen.errors import (
     RejectedFile,
     TooManyImagesError,
 )
-from facescreen.pool import WorkPool
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
-from facescreen.services.register import Addition, NewPhoto, Register, present_entry
+from facescreen.services.register import Addition, NewPhoto, Register, entry_in_force, present_entry
 from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
+from facescreen.services.trail import record
 
 NAME_LENGTH = 200
 """Characters that the name of an entry has at most."""
@@ -54,6 +57,15 @@ class EnrollmentOptions:
     reject_duplicates: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is to be put on the list, and why; ``expires_at`` as in :class:`facescreen.domain.blacklist.Entry`."""
+
+    name: str
+    reason: str = ""
+    expires_at: datetime | None = None
+
+
 class Enrollment(NamedTuple):
     """The entry with its new photos, and what somebody should look at."""
 
@@ -77,7 +89,6 @@ class BlacklistService:
         register: Register,
         enroller: Enroller,
         resemblance: Resemblance,
-        pool: WorkPool,
         max_images: int,
     ) -> None:
         self._database = database
@@ -86,22 +97,23 @@ class BlacklistService:
         self._register = register
         self._enroller = enroller
         self._resemblance = resemblance
-        self._pool = pool
         self._max_images = max_images
 
     async def create(
-        self, collection: str, name: str, reason: str, *, photos: Sequence[Photo], options: EnrollmentOptions
+        self, collection: str, person: Person, *, photos: Sequence[Photo], options: EnrollmentOptions
     ) -> Enrollment:
         """A new entry, recognized by these photos.
 
         Raises:
+            ExpiryInPastError: it would have expired before it is stored.
             EnrollmentRejectedError: at least one photo is not usable or not good enough; nothing was stored.
             DuplicateEntryError: it looks like another entry, and the request rejects that; nothing was stored.
         """
+        _refuse_past(person.expires_at)
         into = await self._collections.get(collection)
         usable = await self._usable(photos, options)
         warnings = await self._warnings(into, photos, usable, options=options)
-        entry = NewEntry(name, reason, new_folder(name), new_user_id())
+        entry = NewEntry(person.name, person.reason, new_folder(person.name), new_user_id(), person.expires_at)
         return Enrollment(await self._add(into, entry, photos, usable=usable), warnings)
 
     async def add_images(
@@ -146,12 +158,19 @@ class BlacklistService:
         async with self._database.read() as connection:
             return await blacklist.list_entries(connection, within.id, query=query, offset=offset, limit=limit)
 
-    async def update(self, collection: str, entry_id: int, *, name: str | None, reason: str | None) -> Entry:
-        """The entry with what was given changed, or :class:`EntryNotFoundError`."""
+    async def update(self, collection: str, entry_id: int, changed: EntryChanges) -> Entry:
+        """The entry with what was given changed.
+
+        Raises:
+            EntryNotFoundError: there is no such entry, or it has expired, which nobody takes back.
+            ExpiryInPastError: it would have expired already; to be rid of an entry, delete it.
+        """
+        _refuse_past(changed.get("expires_at"))
         within = await self._collections.get(collection)
         async with self._database.write() as connection:
-            await present_entry(connection, entry_id, within=within)
-            await blacklist.update_entry(connection, entry_id, name=name, reason=reason)
+            entry_in_force(await present_entry(connection, entry_id, within=within))
+            await blacklist.update_entry(connection, entry_id, changed)
+            await record(connection, Action.ENTRY_UPDATE, collection_id=within.id, entry_ids=[entry_id])
             return await present_entry(connection, entry_id, within=within)
 
     async def delete(self, collection: str, entry_id: int) -> Entry:
@@ -210,20 +229,19 @@ class BlacklistService:
         seen: set[str] = set()
         if len(photos) > self._max_images:
             raise TooManyImagesError(f"{len(photos)} photos in one request; at most {self._max_images} are allowed")
-        with self._pool.admit(len(photos)):
-            for photo in photos:
-                try:
-                    enrolled = await self._enroller.enroll(
-                        photo.data, options.selection, quality_override=options.quality_override
-                    )
-                    new = await self._register.photo(enrolled)
-                    if new.sha256 in seen:
-                        raise DuplicateImageError("this entry has the same photo already")
-                except InputError as error:
-                    rejected.append(RejectedFile(photo.name, error.code, str(error)))
-                else:
-                    seen.add(new.sha256)
-                    usable.append(new)
+        for photo in photos:
+            try:
+                enrolled = await self._enroller.enroll(
+                    photo.data, options.selection, quality_override=options.quality_override
+                )
+                new = await self._register.photo(enrolled)
+                if new.sha256 in seen:
+                    raise DuplicateImageError("this entry has the same photo already")
+            except InputError as error:
+                rejected.append(RejectedFile(photo.name, error.code, str(error)))
+            else:
+                seen.add(new.sha256)
+                usable.append(new)
         if rejected:
             raise EnrollmentRejectedError(rejected)
         return usable
@@ -240,6 +258,11 @@ def new_folder(name: str) -> str:
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:64] or "person"
     return f"{slug}-{secrets.token_hex(4)}"
+
+
+def _refuse_past(expires_at: datetime | None) -> None:
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise ExpiryInPastError("`expires_at` must be in the future")
 
 
 def _image(entry: Entry, image_id: int) -> ReferenceImage:

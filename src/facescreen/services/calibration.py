@@ -25,6 +25,7 @@ from facescreen.domain.false_alerts import (
 )
 from facescreen.domain.quality import SCREENING_LIMITS
 from facescreen.domain.screening import AppliedCalibration, Policy
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     CalibrationEvidenceError,
     CalibrationNotFoundError,
@@ -50,6 +51,7 @@ from facescreen.services.thresholds import (
     deciding_curve,
     resolve_policy,
 )
+from facescreen.services.trail import record
 
 Choose = Callable[[Pixels, tuple[Face, ...]], Sequence[Face]]
 """Which of the faces of an image count."""
@@ -288,6 +290,8 @@ class CalibrationService:
         async with self._database.read() as connection:
             ids, references = await blacklist.vectors(connection, within.id, self._backend.space(model))
             owners = await blacklist.owners_of(connection, ids)
+        rows = [row for row, id_ in enumerate(ids) if id_ in owners]  # without those of entries that have expired
+        ids, references = [ids[row] for row in rows], references[rows]
         if not ids:
             raise CalibrationEvidenceError("the collection has no reference photo to compare faces with")
         probes = await self._reader.read(folder, progress, detector=detector, model=model)
@@ -317,6 +321,7 @@ class CalibrationService:
             if (await present_collection(connection, collection)).id != within.id:
                 raise CollectionNotFoundError("the collection was deleted meanwhile")
             stored = await calibrations.insert_calibration(connection, within.id, calibration)
+            await record(connection, Action.CALIBRATION_CREATE, collection_id=within.id)
             known = await blacklist.references(connection, [ids[nearest.rows[face]] for face in shown])
         return CalibrationReport(
             calibration=stored,
@@ -363,6 +368,7 @@ class CalibrationService:
             space = self._backend.space(self._defaults.model)
             if not await calibrations.delete_calibrations(connection, within.id, space):
                 raise CalibrationNotFoundError("the collection has no calibration of its own for the configured model")
+            await record(connection, Action.CALIBRATION_DELETE, collection_id=within.id)
 
 
 def _refuse_listed(searches: ImpostorSearches, probes: Probes) -> None:

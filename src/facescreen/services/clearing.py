@@ -10,6 +10,7 @@ from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.faces import Face, Vector
 from facescreen.domain.screening import Match, ScreenedFace, Screening
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     ClearanceNotFoundError,
     EntryChangedError,
@@ -19,11 +20,11 @@ from facescreen.errors import (
     OptionNotAvailableError,
     PictureGoneError,
 )
-from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import MODELS
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
 from facescreen.services.screening import present_screening
+from facescreen.services.trail import record
 
 
 class ClearingService:
@@ -43,13 +44,11 @@ class ClearingService:
         backend: EmbeddingBackend | None,
         stored: StoredFiles,
         intake: Intake,
-        pool: WorkPool,
     ) -> None:
         self._database = database
         self._backend = backend
         self._stored = stored
         self._intake = intake
-        self._pool = pool
 
     async def clear(self, screening_id: int, face_index: int, *, entry_id: int, note: str) -> Screening:
         """The result once the face's matches of the entry do not count; later screenings of such faces follow.
@@ -61,7 +60,6 @@ class ClearingService:
             PictureGoneError: the result's picture cannot be read.
             EntryChangedError: the entry's photos changed meanwhile, so that it may be another person now.
             NotReadyError: the weights or packages of the result's model are missing.
-            OverloadedError: too much is waiting; nothing was begun.
         """
         async with self._database.read() as connection:
             screening = await present_screening(connection, screening_id)
@@ -75,6 +73,7 @@ class ClearingService:
                 raise EntryChangedError("the photos of this entry changed meanwhile; look at them again")
             cleared = NewClearance(entry_id, screening_id, face_index, note=note, space=space, vector=vector)
             await clearances.insert_clearance(connection, cleared)
+            await record(connection, Action.CLEAR, result_ids=[screening_id], entry_ids=[entry_id])
             return await present_screening(connection, screening_id)
 
     async def undo(self, screening_id: int, face_index: int, *, entry_id: int) -> Screening:
@@ -90,6 +89,7 @@ class ClearingService:
                 raise ClearanceNotFoundError(f"face {face_index} was not cleared of being entry {entry_id}")
             for clearance_id in carried:
                 await clearances.undo(connection, clearance_id)
+            await record(connection, Action.UNCLEAR, result_ids=[screening_id], entry_ids=[entry_id])
             screening = await present_screening(connection, screening_id)
         await self._database.truncate_wal()
         return screening
@@ -102,14 +102,13 @@ class ClearingService:
         gone = PictureGoneError(f"the picture of result {screening.id} is gone or damaged")
         if screening.copy is None:
             raise gone
-        with self._pool.admit(1):
-            try:
-                data = await self._stored.read(FileName(StoreName.PROCESSED, screening.copy))
-                pixels = await self._intake.decode(data)
-            except (OSError, InputError):
-                raise gone from None
-            probe = await self._backend.prepare(pixels, (face,), model)
-            vectors = await self._backend.embed([probe], model)
+        try:
+            data = await self._stored.read(FileName(StoreName.PROCESSED, screening.copy))
+            pixels = await self._intake.decode(data)
+        except (OSError, InputError):
+            raise gone from None
+        probe = await self._backend.prepare(pixels, (face,), model)
+        vectors = await self._backend.embed([probe], model)
         return self._backend.space(model), vectors[0]
 
 

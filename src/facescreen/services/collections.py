@@ -8,11 +8,12 @@ from itertools import chain
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.backends.base import GalleryBackend
-from facescreen.db import blacklist, collections, files, screenings
+from facescreen.db import blacklist, collections, files, idempotency, screenings
 from facescreen.db.collections import Size
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection, Status
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     AwsError,
     CollectionExistsError,
@@ -21,8 +22,10 @@ from facescreen.errors import (
     EntryPendingError,
     InputError,
 )
+from facescreen.lifeline import uninterrupted
 from facescreen.services.files import StoredFiles, watched_by
 from facescreen.services.replica import ListReplica
+from facescreen.services.trail import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,15 @@ class CollectionService:
             if await collections.get_collection(connection, name) is not None:
                 raise CollectionExistsError("there is a collection of this name already")
             created = await collections.insert_collection(connection, name)
+            await record(connection, Action.COLLECTION_CREATE, collection_id=created.id)
             described = await _described(connection, created)
         if self._gallery is not None:
-            try:
-                await self._gallery.create_collection(name)
-            except (AwsError, InputError):
-                await self._take_back(self._gallery, created)
-                raise
+            with uninterrupted():
+                try:
+                    await self._gallery.create_collection(name)
+                except (AwsError, InputError):
+                    await self._take_back(self._gallery, created)
+                    raise
         return described
 
     async def all(self) -> Sequence[Collection]:
@@ -104,6 +109,7 @@ class CollectionService:
             DefaultCollectionError: it is the default one.
             EntryPendingError: somebody was enrolled meanwhile; doing it again goes on.
             AwsError: the outside service did not do its part; its people match nobody, and doing it again goes on.
+            StorageFullError: either nothing was done, or photos are still on the disk, to go as soon as it lets them.
         """
         found = await self.get(name)
         if name == DEFAULT_COLLECTION:
@@ -122,13 +128,18 @@ class CollectionService:
                     ids = [image.id for image in entry.images]
                     await blacklist.begin_withdrawal(connection, entry.id, ids, whole=True)
             await files.intend(connection, names, owner=None)
-        if self._replica is not None:
-            await self._replica.release()
-        if self._gallery is None:
-            await self._stored.remove(list(names))
-        else:
-            await self._delete_outside(self._gallery, found, gone=list(names))
-        await self._database.truncate_wal()
+            await idempotency.forget_answers(connection)
+        fault = None
+        with uninterrupted():
+            if self._gallery is None:
+                fault = await self._stored.remove(list(names))
+            else:
+                await self._delete_outside(self._gallery, found, gone=list(names))
+            await self._database.truncate_wal()
+            if self._replica is not None:
+                await self._replica.release()
+        if fault is not None:
+            raise fault
         return found
 
     async def _take_back(self, gallery: GalleryBackend, created: Collection) -> None:
@@ -139,6 +150,7 @@ class CollectionService:
             enrolled, _ = await blacklist.list_entries(connection, created.id, limit=1)
             if not enrolled:
                 await _delete(connection, created)
+                await idempotency.retract_effect(connection)
 
     async def _delete_outside(self, gallery: GalleryBackend, found: Collection, *, gone: Sequence[FileName]) -> None:
         """Remove what the service has, the files that were announced to go, and the rows last."""
@@ -167,5 +179,6 @@ async def _described(connection: AsyncConnection, collection: Collection) -> Des
 
 
 async def _delete(connection: AsyncConnection, collection: Collection) -> None:
+    await record(connection, Action.COLLECTION_DELETE, collection_id=collection.id)
     await screenings.withdraw_collection(connection, collection.id)
     await collections.delete_collection(connection, collection.id)

@@ -2,25 +2,27 @@
 
 from facescreen.config import DetectorName
 from facescreen.domain.faces import Face
+from facescreen.domain.trail import Action
 from facescreen.images.sources import ImageSources
-from facescreen.pool import WorkPool
 from facescreen.services.intake import Intake
 from facescreen.services.matching import Matcher
 from facescreen.services.thresholds import ScreeningOptions
+from facescreen.services.trail import TrailService
 
 
 class DetectionService:
-    """Answers where the faces are and nothing else; keeps nothing."""
+    """Answers where the faces are and nothing else; of the image nothing is kept."""
 
-    def __init__(self, *, sources: ImageSources, intake: Intake, pool: WorkPool, matcher: Matcher) -> None:
+    def __init__(self, *, sources: ImageSources, intake: Intake, matcher: Matcher, trail: TrailService) -> None:
         self._sources = sources
         self._intake = intake
-        self._pool = pool
         self._matcher = matcher
+        self._trail = trail
 
     async def detect(self, image: str, detector: DetectorName | None) -> tuple[Face, ...]:
         """Every face of the image (path, URL, data URL or base64)."""
         chosen = self._matcher.plan(ScreeningOptions(detector=detector)).detector
-        with self._pool.admit(1):
-            source = await self._sources.read(image)
-            return (await self._intake.detect(source.data, chosen)).faces
+        source = await self._sources.read(image)
+        detected = await self._intake.detect(source.data, chosen)
+        await self._trail.note(Action.DETECT)
+        return detected.faces

@@ -18,6 +18,7 @@ from facescreen.domain.blacklist import Collection
 from facescreen.domain.distances import Metric, distances
 from facescreen.domain.faces import Box, Face, Pixels, Vectors
 from facescreen.domain.quality import FaceQuality
+from facescreen.domain.trail import Action
 from facescreen.errors import FaceUnusableError, InputError, NoFaceError, NotFoundError, UnsupportedFormatError
 from facescreen.images.decode import format_of
 from facescreen.pool import WorkPool
@@ -31,6 +32,7 @@ from facescreen.services.quality import BARS, QualityFault, QualityFilter, asses
 from facescreen.services.register import Addition, Register, photo_name
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica
+from facescreen.services.trail import TrailService
 
 MAX_FACES = 100
 """The largest faces of an image that are looked at: https://docs.aws.amazon.com/rekognition/latest/dg/limits.html."""
@@ -132,6 +134,7 @@ class FaceService:
         reindex: ReindexService,
         intake: Intake,
         pool: WorkPool,
+        trail: TrailService,
         detector: DetectorName,
         model: ModelName,
     ) -> None:
@@ -143,6 +146,7 @@ class FaceService:
         self._reindex = reindex
         self._intake = intake
         self._pool = pool
+        self._trail = trail
         self._detector = detector
         self._model = model
 
@@ -153,8 +157,8 @@ class FaceService:
 
     async def detect(self, data: bytes) -> Sequence[SeenFace]:
         """The faces of an image, the largest first."""
-        with self._pool.admit(1):
-            _, seen = await self._look(data)
+        _, seen = await self._look(data)
+        await self._trail.note(Action.DETECT)
         return seen
 
     async def index(
@@ -172,11 +176,10 @@ class FaceService:
         time, the face that came first stays.
         """
         within = await self._collections.get(collection)
-        with self._pool.admit(1):
-            image, seen = await self._look(data)
-            usable, unused = _sorted_out(seen, quality)
-            chosen, surplus = usable[:most], usable[most:]
-            kept = await self._keep(within, image, chosen, external_image_id=external_image_id) if chosen else []
+        image, seen = await self._look(data)
+        usable, unused = _sorted_out(seen, quality)
+        chosen, surplus = usable[:most], usable[most:]
+        kept = await self._keep(within, image, chosen, external_image_id=external_image_id) if chosen else []
         return Indexed(list(zip(kept, chosen, strict=True)), [*unused, *map(UnusedFace, surplus)])
 
     async def page(
@@ -242,11 +245,10 @@ class FaceService:
             NoFaceError: there is none that is good enough.
         """
         within = await self._collections.get(collection)
-        with self._pool.admit(1):
-            image, seen = await self._look(data)
-            searched = _largest(seen, quality)
-            vectors = await self._embed(image, [searched])
-            found = await self._near(within, vectors, of=lambda face: face, alike=alike, most=most)
+        image, seen = await self._look(data)
+        searched = _largest(seen, quality)
+        vectors = await self._embed(image, [searched])
+        found = await self._near(within, vectors, of=lambda face: face, alike=alike, most=most)
         return searched, [FaceMatch(*match) for match in found]
 
     async def people_by_face(self, collection: str, face_id: str, *, alike: float, most: int) -> Sequence[PersonMatch]:
@@ -282,12 +284,11 @@ class FaceService:
     ) -> PeopleInImage:
         """People who resemble the largest face of an image that is good enough."""
         within = await self._collections.get(collection)
-        with self._pool.admit(1):
-            image, seen = await self._look(data)
-            usable, unused = _sorted_out(seen, quality)
-            if not usable:
-                return PeopleInImage(None, (), unused)
-            found = await self._people(within, await self._embed(image, usable[:1]), alike=alike, most=most)
+        image, seen = await self._look(data)
+        usable, unused = _sorted_out(seen, quality)
+        if not usable:
+            return PeopleInImage(None, (), unused)
+        found = await self._people(within, await self._embed(image, usable[:1]), alike=alike, most=most)
         return PeopleInImage(usable[0], found, [*map(UnusedFace, usable[1:]), *unused])
 
     async def compare(self, source: bytes, target: bytes, *, alike: float, quality: QualityFilter) -> Comparison:
@@ -296,15 +297,15 @@ class FaceService:
         Raises:
             NoFaceError: there is no face in one of the images, or none in the first that is good enough.
         """
-        with self._pool.admit(2):
-            source_image, source_faces = await self._look(source)
-            searched = _largest(source_faces, quality)
-            query = await self._embed(source_image, [searched])
-            target_image, target_faces = await self._look(target)
-            if not target_faces:
-                raise _no_face()
-            usable, _ = _sorted_out(target_faces, quality)
-            vectors = await self._embed(target_image, usable)
+        source_image, source_faces = await self._look(source)
+        searched = _largest(source_faces, quality)
+        query = await self._embed(source_image, [searched])
+        target_image, target_faces = await self._look(target)
+        if not target_faces:
+            raise _no_face()
+        usable, _ = _sorted_out(target_faces, quality)
+        vectors = await self._embed(target_image, usable)
+        await self._trail.note(Action.COMPARE)
         found = distances(Metric.COSINE, query[0], vectors).tolist() if usable else []
         radius = distance_of(self._model, alike)
         matches = [
@@ -421,10 +422,11 @@ class FaceService:
         """
         await self._reindex.ensure(within.id, self._model)
         radius = distance_of(self._model, alike)
+        version = 0
         nearest: dict[int, float] = {}
         # One by one: all candidates of all faces of a person would be many times the collection.
         for row in range(len(vectors)):
-            _, (candidates,) = await self._replica.search(
+            version, (candidates,) = await self._replica.search(
                 within.id, vectors[row : row + 1], self._model, metric=Metric.COSINE, radius=radius
             )
             for candidate in candidates:
@@ -432,7 +434,7 @@ class FaceService:
                 nearest[candidate.reference_image_id] = min(candidate.distance, known)
         queue = [(distance, id_) for id_, distance in nearest.items()]
         heapq.heapify(queue)
-        found: dict[T, float] = {}
+        found: dict[T, tuple[float, int]] = {}
         async with self._database.read() as connection:
             while queue and len(found) < most:
                 part = [heapq.heappop(queue) for _ in range(min(_LOOKED_UP_AT_ONCE, len(queue)))]
@@ -441,8 +443,15 @@ class FaceService:
                     if id_ in owned:
                         owner, image = owned[id_]
                         if (what := of(KnownFace(image, owner.user_id))) is not None:
-                            found.setdefault(what, similarity(self._model, distance))
-        return list(found.items())[:most]
+                            found.setdefault(what, (similarity(self._model, distance), owner.id))
+        matches = list(found.items())[:most]
+        await self._trail.note(
+            Action.SEARCH,
+            collection_id=within.id,
+            list_version=version,
+            entry_ids={entry_id for _, (_, entry_id) in matches},
+        )
+        return [(what, alike) for what, (alike, _) in matches]
 
 
 def _sorted_out(seen: Iterable[SeenFace], quality: QualityFilter) -> tuple[list[SeenFace], list[UnusedFace]]:

@@ -6,12 +6,9 @@ intent, the file goes, the intent is settled. Whatever a crash leaves in between
 the intents and removes.
 """
 
-import fcntl
 import logging
-import os
-import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,8 +16,10 @@ from facescreen.db import files
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, Intent, StoreName
 from facescreen.domain.blacklist import ReferenceImage
-from facescreen.errors import AwsError, StorageFullError
+from facescreen.errors import AwsError, StorageFullError, UnavailableError
 from facescreen.images.store import ImageStore
+from facescreen.lifeline import uninterrupted
+from facescreen.services.presence import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +30,17 @@ def watched_by(images: Iterable[ReferenceImage]) -> set[FileName]:
 
 
 class StoredFiles:
-    """The image stores, kept in step with the database. There is one of these in a process."""
+    """The image stores, kept in step with the database. There is one of these in a process.
 
-    def __init__(self, database: Database, stores: Mapping[StoreName, ImageStore]) -> None:
+    Args:
+        presence: by which other processes see whether this one may still do what it announced.
+    """
+
+    def __init__(self, database: Database, stores: Mapping[StoreName, ImageStore], presence: Presence) -> None:
         self._database = database
         self._stores = stores
-        # Each process holds the lock of one byte until it ends. Whoever shares the folder sees it, as with SQLite's own
-        # locks: in other containers too, where process ids and host names mean nothing.
-        self._writers = os.open(f"{database.path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600)
-        self._byte = secrets.randbits(62)
-        fcntl.lockf(self._writers, fcntl.LOCK_EX, 1, self._byte)
+        self._left: set[FileName] = set()
+        self._presence = presence
 
     @property
     def stores_of_photos(self) -> Sequence[StoreName]:
@@ -51,9 +51,6 @@ class StoredFiles:
     def stores(self) -> Sequence[StoreName]:
         """All that there are."""
         return list(self._stores)
-
-    def close(self) -> None:
-        os.close(self._writers)
 
     async def read(self, file: FileName) -> bytes:
         """The file's bytes.
@@ -92,60 +89,82 @@ class StoredFiles:
     async def writing(self, contents: Mapping[FileName, bytes]) -> AsyncIterator[None]:
         """Write files for rows that the block commits; the block settles them in its transaction.
 
-        If the block fails, the files are gone again. If it is cancelled, the next start removes them.
+        If the block fails, the files are gone again. If it is cancelled, the next start removes them; the end of a
+        request does not cancel it.
         """
-        async with self._database.write() as connection:
-            await self.announce(connection, contents)
-        try:
-            await self.write(contents)
-            yield
-        except Exception:  # not a cancellation: what was cancelled may still be writing, or be committed, in its thread
-            await self.remove(list(contents))
-            raise
+        with ExitStack() as begun:
+            async with self._database.write() as connection:
+                begun.enter_context(uninterrupted())
+                await self.announce(connection, contents)
+            await self._remove_left()
+            try:
+                await self.write(contents)
+                yield
+            except Exception:  # not a cancellation: what was cancelled may still be writing, or be committed
+                await self.remove(list(contents))
+                raise
 
     async def announce(self, connection: AsyncConnection, names: Iterable[FileName]) -> None:
         """Record in the caller's transaction that this process is about to write these files."""
-        await files.intend(connection, names, owner=str(self._byte))
+        names = list(names)
+        self._left.difference_update(names)
+        await files.intend(connection, names, owner=self._presence.owner)
 
     async def write(self, contents: Mapping[FileName, bytes]) -> None:
         """Write files that were announced."""
         for file, data in contents.items():
             await self._stores[file.store].put(file.name, data)
 
-    async def remove(self, names: Sequence[FileName]) -> AwsError | None:
-        """Remove files that no row needs and settle their intents. What cannot be removed now stays intended.
+    async def remove(self, names: Sequence[FileName]) -> UnavailableError | None:
+        """Remove files that no row needs and settle their intents.
+
+        What cannot be removed or settled now stays intended. It is tried again once the database takes writes.
 
         Returns:
-            Why the bucket keeps some of them, ``None`` if it does not.
+            Why some files are still there, ``None`` if none is.
         """
+        with uninterrupted():
+            return await self._remove(names)
+
+    async def _remove(self, names: Sequence[FileName]) -> UnavailableError | None:
         removed = []
-        fault: AwsError | None = None
+        fault: UnavailableError | None = None
         for file in names:
-            if fault is not None and file.store is StoreName.BUCKET:
+            if isinstance(fault, AwsError) and file.store is StoreName.BUCKET:
                 continue  # whoever waits should not wait for every photo to fail
             try:
                 await self._stores[file.store].delete(file.name)
                 removed.append(file)
-            except (OSError, AwsError) as error:
+            except (OSError, UnavailableError) as error:
                 logger.exception("file_not_removed", extra={"store": file.store.value})
-                fault = error if isinstance(error, AwsError) else fault
+                fault = StorageFullError("a file could not be removed") if isinstance(error, OSError) else error
+        self._left.update(set(names).difference(removed))
         try:
             async with self._database.write() as connection:
                 await files.settle(connection, removed)
-        except StorageFullError:
+        except UnavailableError:
             logger.warning("intents_not_settled", extra={"files": len(removed)})
+            self._left.update(removed)
+        else:
+            self._left.difference_update(removed)
         return fault
+
+    async def _remove_left(self) -> None:
+        """Remove what this process could not remove before."""
+        if self._left:
+            await self.remove(list(self._left))
 
     async def are_being_written(self, names: Iterable[FileName]) -> bool:
         """Whether a process that is alive has announced one of these files and not settled it yet."""
         wanted = set(names)
         owners = {intent.owner for intent in await self._intents() if intent.file in wanted}
-        return any(owner is not None and self._is_alive(int(owner)) for owner in owners)
+        return any(owner is not None and self._presence.is_alive(owner) for owner in owners)
 
     async def recover(self) -> int:
         """Remove what interrupted writes and removals left behind; how many files that were."""
+        await self._remove_left()
         owners = {intent.owner for intent in await self._intents()}
-        gone = {owner for owner in owners if owner is None or not self._is_alive(int(owner))}
+        gone = {owner for owner in owners if owner is None or not self._presence.is_alive(owner)}
         # Read again, for who is gone now may have settled since.
         # What is in a bucket waits for a process that has it.
         leftovers = [i.file for i in await self._intents() if i.owner in gone and i.file.store in self._stores]
@@ -158,14 +177,3 @@ class StoredFiles:
     async def _intents(self) -> list[Intent]:
         async with self._database.read() as connection:
             return await files.intents(connection)
-
-    def _is_alive(self, byte: int) -> bool:
-        """Whether the process that this byte belongs to may still be at work."""
-        if byte == self._byte:
-            return True
-        try:
-            fcntl.lockf(self._writers, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except OSError:
-            return True
-        fcntl.lockf(self._writers, fcntl.LOCK_UN, 1, byte)
-        return False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from facescreen import metrics
 from facescreen.backends.base import Backend
 from facescreen.config import DetectorName
 from facescreen.domain.faces import Face, Pixels
@@ -36,7 +37,8 @@ class Intake:
         """Pixels of an encoded image; raises what :func:`facescreen.images.decode.decode` raises."""
         if len(data) > self._max_bytes:
             raise ImageTooLargeError(f"the image has more than {self._max_bytes} bytes")
-        return await self._pool.run(decode, data, max_pixels=self._max_pixels)
+        with metrics.image_seconds.labels("decode").time():
+            return await self._pool.run(decode, data, max_pixels=self._max_pixels)
 
     async def detect(self, data: bytes, detector: DetectorName) -> Detected:
         """Decode and find every face."""

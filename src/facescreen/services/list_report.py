@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facescreen.backends.base import EmbeddingBackend
-from facescreen.db import blacklist, list_report
+from facescreen.db import blacklist, collections, list_report
 from facescreen.db.connection import Database
 from facescreen.db.list_report import StoredPhoto
 from facescreen.domain.blacklist import Collection
@@ -99,6 +99,7 @@ class ListReportService:
         self._matcher = matcher
         self._backend = backend
         self._pool = pool
+        # Without names, so that whoever is taken off the list is not remembered here.
         self._reports: dict[int, ListReport] = {}
         # A report keeps a core busy: one at a time, and whoever asks for the same meanwhile gets the same.
         self._turn = asyncio.Lock()
@@ -128,7 +129,7 @@ class ListReportService:
                     self._reports[found.id] = report
                     while len(self._reports) > _REMEMBERED:
                         del self._reports[next(iter(self._reports))]
-        return replace(report, findings=tuple(_first_of_each(report.findings, limit)))
+        return await self._named(replace(report, findings=tuple(_first_of_each(report.findings, limit))))
 
     async def _remembered(self, collection: Collection, plan: Plan) -> ListReport | None:
         """The last report, if nothing that it rests on has changed."""
@@ -138,7 +139,27 @@ class ListReportService:
         policies = await self._policies(collection, plan)
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection.id)
-        return report if (report.version, report.policy, report.screening_policy) == (version, *policies) else None
+            people = (await collections.size(connection, collection.id)).entries  # fewer once somebody has expired
+        rests_on = (report.version, report.entries, report.policy, report.screening_policy)
+        return report if rests_on == (version, people, *policies) else None
+
+    async def _named(self, report: ListReport) -> ListReport:
+        """The report with the names of its people and photos, without findings of those that are gone by now."""
+        async with self._database.read() as connection:
+            names = await list_report.names_of(connection, {p.id for found in report.findings for p in found.people})
+            photos = await list_report.photos_of(connection, {p.id for found in report.findings for p in found.photos})
+        return replace(
+            report,
+            findings=tuple(
+                replace(
+                    finding,
+                    people=tuple(replace(person, name=names[person.id]) for person in finding.people),
+                    photos=tuple(replace(photo, photo=photos[photo.id]) for photo in finding.photos),
+                )
+                for finding in report.findings
+                if {p.id for p in finding.people} <= names.keys() and {p.id for p in finding.photos} <= photos.keys()
+            ),
+        )
 
     async def _policies(self, collection: Collection, plan: Plan) -> tuple[Policy, Policy]:
         """How people of the list are compared with each other, and how screened faces are with them."""
@@ -175,7 +196,7 @@ class ListReportService:
             photos=len(listed.photos),
             not_measured=sum(photo.quality is None for photo in listed.photos),
             totals=totals,
-            findings=tuple(sorted(chain(pairs, rest), key=lambda finding: order.index(finding.code))),
+            findings=tuple(map(_nameless, sorted(chain(pairs, rest), key=lambda finding: order.index(finding.code)))),
         )
 
     async def _read(self, collection: Collection, plan: Plan) -> _List:
@@ -211,6 +232,14 @@ class ListReportService:
             totals[code] = near.total
             findings += [_alike(listed, pair, code=code, limit=limit) for pair in near.nearest]
         return findings
+
+
+def _nameless(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        people=tuple(replace(person, name="") for person in finding.people),
+        photos=tuple(replace(photo, photo="") for photo in finding.photos),
+    )
 
 
 def _alike(listed: _List, pair: NearPair, *, code: FindingCode, limit: float) -> Finding:

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from facescreen import metrics
 from facescreen.backends.base import EmbeddingBackend, GalleryBackend, Probe
 from facescreen.db import blacklist, calibrations, clearances
 from facescreen.db.connection import Database
-from facescreen.domain.blacklist import Collection, Entry, ReferenceImage
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection, Entry, ReferenceImage
 from facescreen.domain.crowding import NEIGHBOURS, SHORTEST_LIST, Crowding, is_crowd
 from facescreen.domain.distances import Metric, convert, distances, from_cosine
 from facescreen.domain.faces import Candidate, Neighbours, Pixels, Vector, Vectors
@@ -138,7 +139,7 @@ class EmbeddingMatcher:
         calibration = await self.calibration(collection, plan)
         if calibration is None:  # what has no weights either is told that it needs a threshold
             return resolve_policy(plan, None, 0)
-        state = await self._replica.catch_up(collection.id, plan.model)
+        state = await self._catch_up(collection, plan)
         return resolve_policy(in_list(plan, state), calibration, state.size)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
@@ -148,7 +149,7 @@ class EmbeddingMatcher:
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
         calibration = await self.calibration(collection, plan)
-        state = await self._replica.catch_up(collection.id, plan.model)
+        state = await self._catch_up(collection, plan)
         plan = in_list(plan, state)
         policy = resolve_policy(plan, calibration, state.size)
         if not any(probe.faces for probe in probes):
@@ -172,6 +173,13 @@ class EmbeddingMatcher:
             references,
             deciding_curve(plan, calibration, state.size),
         )
+
+    async def _catch_up(self, collection: Collection, plan: Plan) -> ListState:
+        state = await self._replica.catch_up(collection.id, plan.model)
+        if collection.name == DEFAULT_COLLECTION:
+            metrics.list_version.set(state.version)
+            metrics.list_images.set(state.size)
+        return state
 
     async def _search(
         self, collection: Collection, vectors: Vectors, plan: Plan, *, policy: Policy

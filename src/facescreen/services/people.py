@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -23,12 +24,14 @@ from facescreen.db.members import KnownFace, Person
 from facescreen.db.request_tokens import Answered
 from facescreen.domain.blacklist import Collection, Entry, Status
 from facescreen.domain.distances import Metric, distances
+from facescreen.domain.trail import Action
 from facescreen.errors import ConflictError, EntryNotFoundError, NotFoundError
 from facescreen.recognition.catalog import distance_of, similarity
 from facescreen.services.blacklist import lone_face, new_folder
 from facescreen.services.collections import CollectionService, present_collection
 from facescreen.services.register import Register
 from facescreen.services.reindex import ReindexService
+from facescreen.services.trail import record
 
 MAX_FACES = 100
 """Faces that can be associated with one person: the documentation of AssociateFaces in Rekognition's service model."""
@@ -117,9 +120,20 @@ class PeopleService:
             if await blacklist.get_person(connection, within.id, user_id) is not None:
                 raise ConflictError("there is a user of this id already")
             entry = NewEntry(user_id, "", new_folder(user_id), user_id)
-            await blacklist.insert_entry(connection, within.id, entry, status=Status.ACTIVE)
+            entry_id = await blacklist.insert_entry(connection, within.id, entry, status=Status.ACTIVE)
+            await record(connection, Action.ENTRY_CREATE, collection_id=within.id, entry_ids=[entry_id])
 
+        await self._withdraw_expired(collection, user_id)
         await self._once(collection, "CreateUser", [user_id], token=token, work=create)
+
+    async def _withdraw_expired(self, collection: str, user_id: str) -> None:
+        """Do now what a sweep would do: who has expired is nobody, and does not keep others from the id."""
+        within = await self._collections.get(collection)
+        async with self._database.read() as connection:
+            person = await blacklist.get_person(connection, within.id, user_id)
+        if person is not None and person.has_expired(datetime.now(UTC)):
+            with suppress(EntryNotFoundError):
+                await self._register.withdraw(person)
 
     async def delete(self, collection: str, user_id: str, *, token: str | None) -> None:
         """Take the outward id from an entry, which stays on the list with its photos, and goes if it has none.
@@ -131,6 +145,7 @@ class PeopleService:
         async def delete(connection: AsyncConnection, within: Collection) -> int:
             person = await present_person(connection, within, user_id)
             await blacklist.set_user_id(connection, person.id, None)
+            await record(connection, Action.ENTRY_UPDATE, collection_id=within.id, entry_ids=[person.id])
             return person.id
 
         await self._remove_empty([await self._once(collection, "DeleteUser", [user_id], token=token, work=delete)])
@@ -161,9 +176,10 @@ class PeopleService:
                     del free[each.face_id]
             if len(person.images) + len(free) > MAX_FACES:
                 raise TooManyFacesError(f"a user can have at most {MAX_FACES} faces")
+            left = {face.image.entry_id for face in free.values()}
             if free:
                 await blacklist.move_images(connection, [face.image.id for face in free.values()], person.id)
-            left = {face.image.entry_id for face in free.values()}
+                await record(connection, Action.IMAGE_MOVE, collection_id=within.id, entry_ids=[person.id, *left])
             return {**asdict(Reassignment(list(free), refused, bool(person.images or free))), "left": sorted(left)}
 
         parameters = [user_id, [*face_ids], alike]
@@ -185,10 +201,16 @@ class PeopleService:
             person = await present_person(connection, within, user_id)
             known = await _known(connection, within, face_ids)
             theirs = {id_: face for id_, face in known.items() if face.user_id == user_id}
+            made = []
             for face in theirs.values():
-                entry = lone_face(face.image.external_image_id, face.image.image_id)
+                entry = lone_face(face.image.external_image_id, face.image.image_id)._replace(
+                    expires_at=person.expires_at
+                )
                 entry_id = await blacklist.insert_entry(connection, within.id, entry, status=Status.ACTIVE)
                 await blacklist.move_images(connection, [face.image.id], entry_id)
+                made.append(entry_id)
+            if made:
+                await record(connection, Action.IMAGE_MOVE, collection_id=within.id, entry_ids=[person.id, *made])
             has_faces = len(person.images) > len(theirs)
             return asdict(Reassignment(list(theirs), [*_refused(face_ids, known, user_id)], has_faces))
 
@@ -270,7 +292,7 @@ class PeopleService:
 async def present_person(connection: AsyncConnection, within: Collection, user_id: str) -> Entry:
     """The person with this outward id, or :class:`NotFoundError`."""
     person = await blacklist.get_person(connection, within.id, user_id)
-    if person is None:
+    if person is None or person.has_expired(datetime.now(UTC)):
         raise NotFoundError("there is no user of this id")
     return person
 

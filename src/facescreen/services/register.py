@@ -10,19 +10,23 @@ import hashlib
 import logging
 import secrets
 import uuid
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from facescreen import acting
 from facescreen.backends.base import GalleryBackend, GalleryPhoto
-from facescreen.db import blacklist, collections, files, screenings
+from facescreen.db import blacklist, collections, files, idempotency, screenings
 from facescreen.db.blacklist import NewEntry, NewImage
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import OUR_USER_ID, Collection, Entry, ReferenceImage, Status, new_user_id
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     CollectionNotFoundError,
     DuplicateImageError,
@@ -32,13 +36,13 @@ from facescreen.errors import (
     ReferenceImageNotFoundError,
 )
 from facescreen.images.decode import encode_jpeg
+from facescreen.lifeline import to_the_end, uninterrupted
 from facescreen.pool import WorkPool
 from facescreen.services.enrollment import Enrolled
 from facescreen.services.files import StoredFiles, watched_by
+from facescreen.services.trail import record
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _QUALITY = 95
 
@@ -93,6 +97,7 @@ class Register:
     Args:
         gallery: the outside service that keeps the faces, ``None`` where embeddings are kept here.
         copies_to: where photos are written.
+        folder: the blacklist folder.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Register:
         detector: str,
         gallery: GalleryBackend | None,
         copies_to: Sequence[StoreName],
+        folder: Path,
     ) -> None:
         self._database = database
         self._stored = stored
@@ -111,6 +117,7 @@ class Register:
         self._detector = detector
         self._gallery = gallery
         self._copies_to = copies_to
+        self._folder = folder
         self._running: set[asyncio.Task[Any]] = set()
 
     async def photo(self, enrolled: Enrolled) -> NewPhoto:
@@ -130,7 +137,8 @@ class Register:
         """
         if self._gallery is None:
             return await self._add_here(collection, additions)
-        return await self._to_the_end(self._add_outside(self._gallery, collection, additions))
+        with uninterrupted():
+            return await to_the_end(self._add_outside(self._gallery, collection, additions), self._running)
 
     async def withdraw(
         self, entry: Entry, image_ids: Iterable[int] | None = None, *, keep_watched: bool = False
@@ -146,10 +154,12 @@ class Register:
             EntryNotFoundError, ReferenceImageNotFoundError: somebody was faster.
             EntryPendingError: one of the images is being enrolled.
             AwsError: the outside service did not do its part; the images match nobody, and doing it again goes on.
+            StorageFullError: either nothing was done, or the photos are still on the disk, to go as soon as it lets
+                them; then the images match nobody.
         """
         wanted = None if image_ids is None else frozenset(image_ids)
         # Photos that were dropped into the folder and not enrolled would be enrolled as somebody new one day.
-        dropped = [] if keep_watched else await self._stored.within(StoreName.BLACKLIST, entry.folder)
+        dropped = [] if keep_watched else await self._dropped_into(entry)
         async with self._database.write() as connection:
             entry = await present_entry(connection, entry.id)
             images = _chosen(entry, wanted)
@@ -160,6 +170,7 @@ class Register:
             leaving, watched = self._stored.photos_of(images), watched_by(images)
             if _is_whole(entry, wanted):
                 watched.update(dropped)
+                await idempotency.forget_answers(connection)
             leaving = leaving - watched if keep_watched else leaving | watched
             if self._gallery is None:
                 await _delete(connection, entry, wanted)
@@ -169,10 +180,28 @@ class Register:
             gone = [file for file in leaving if file.name not in kept]
             await files.intend(connection, gone, owner=None)
         if self._gallery is None:
-            await self._stored.remove(gone)
+            fault = await self._stored.remove(gone)
             await self._database.truncate_wal()
+            if fault is not None:
+                raise fault
         else:
-            await self._to_the_end(self._withdraw_outside(self._gallery, entry, wanted, gone=gone))
+            with uninterrupted():
+                await to_the_end(self._withdraw_outside(self._gallery, entry, wanted, gone=gone), self._running)
+
+    async def _dropped_into(self, entry: Entry) -> list[FileName]:
+        """The photos in the entry's folder, without those that somebody put there after it had expired."""
+        found = await self._stored.within(StoreName.BLACKLIST, entry.folder)
+        if entry.expires_at is None or not entry.has_expired(datetime.now(UTC)):
+            return found
+        return await asyncio.to_thread(self._older, found, entry.expires_at)
+
+    def _older(self, found: Iterable[FileName], moment: datetime) -> list[FileName]:
+        older = []
+        for file in found:
+            with suppress(FileNotFoundError):
+                if (self._folder / file.name).stat().st_ctime < moment.timestamp():
+                    older.append(file)
+        return older
 
     async def abandoned(self) -> list[Entry]:
         """Entries that are, or have photos that are, pending or being withdrawn, and nobody goes on with."""
@@ -258,7 +287,11 @@ class Register:
     ) -> list[_Placed]:
         if await collections.get_collection(connection, collection.name) != collection:
             raise CollectionNotFoundError("this collection was deleted meanwhile")
-        return [await self._place(connection, collection, addition, images=images) for addition, images in new]
+        placed = [await self._place(connection, collection, addition, images=images) for addition, images in new]
+        for action, is_new in ((Action.ENTRY_CREATE, True), (Action.IMAGE_ADD, False)):
+            if ids := [item.entry.id for item in placed if item.is_new is is_new]:
+                await record(connection, action, collection_id=collection.id, entry_ids=ids)
+        return placed
 
     async def _place(
         self, connection: AsyncConnection, collection: Collection, addition: Addition, *, images: Sequence[NewImage]
@@ -268,7 +301,7 @@ class Register:
             entry_id = await blacklist.insert_entry(connection, collection.id, addition.entry, status=status)
         else:
             entry_id = addition.entry.id
-            present = await present_entry(connection, entry_id, within=collection)
+            present = entry_in_force(await present_entry(connection, entry_id, within=collection))
             hashes, names = {image.sha256 for image in images}, {image.photo for image in images}
             same = [image for image in present.images if image.sha256 in hashes or image.photo in names]
             if {present.status, *(image.status for image in same)} != {Status.ACTIVE}:
@@ -304,12 +337,14 @@ class Register:
     ) -> None:
         try:
             async with self._database.write() as connection:
+                await idempotency.retract_effect(connection)
                 # Its collection may have been deleted meanwhile, and the entry with it.
                 there = await blacklist.existing_entries(connection, [item.entry.id for item in placed])
                 for item in placed:
                     if item.entry.id in there:
                         await _begin_withdrawal(connection, item.entry, item.wanted)
                 await files.intend(connection, contents, owner=None)
+            acting.claim.set(None)  # this task's own; what follows only undoes
             for item in placed:
                 with suppress(EntryNotFoundError):
                     await self._withdraw_outside(gallery, item.entry, item.wanted, gone=list(contents))
@@ -371,13 +406,6 @@ class Register:
         name = photo_name(addition.entry.folder, photo.sha256)
         return name, name
 
-    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of work that goes on if the caller is cancelled: nobody else would finish it."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
-
 
 def photo_name(folder: str, sha256: str) -> str:
     """A name for a photo that no other has.
@@ -430,11 +458,19 @@ async def _begin_withdrawal(connection: AsyncConnection, entry: Entry, wanted: f
 
 
 async def _delete(connection: AsyncConnection, entry: Entry, wanted: frozenset[int] | None) -> None:
-    if _is_whole(entry, wanted):
+    is_whole = _is_whole(entry, wanted)
+    if is_whole:
         await screenings.withdraw_entry(connection, entry.id)
         await blacklist.delete_entry(connection, entry.id)
     else:
         await blacklist.delete_images(connection, entry.id, [image.id for image in _chosen(entry, wanted)])
+    within = await collections.get_collection(connection, entry.collection)
+    await record(
+        connection,
+        Action.ENTRY_DELETE if is_whole else Action.IMAGE_DELETE,
+        collection_id=within.id if within else None,
+        entry_ids=[entry.id],
+    )
 
 
 async def present_entry(connection: AsyncConnection, entry_id: int, *, within: Collection | None = None) -> Entry:
@@ -442,4 +478,11 @@ async def present_entry(connection: AsyncConnection, entry_id: int, *, within: C
     entry = await blacklist.get_entry(connection, entry_id, collection_id=within.id if within else None)
     if entry is None:
         raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
+    return entry
+
+
+def entry_in_force(entry: Entry) -> Entry:
+    """The entry, or :class:`EntryNotFoundError` if it has expired: it is as good as deleted."""
+    if entry.has_expired(datetime.now(UTC)):
+        raise EntryNotFoundError(f"blacklist entry {entry.id} has expired")
     return entry

@@ -13,11 +13,13 @@ from facescreen.db.blacklist import Embedded
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import ReferenceImage
+from facescreen.domain.trail import Action
 from facescreen.errors import EmbeddingsMissingError, InputError
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
 from facescreen.services.quality import assess
 from facescreen.services.replica import ListReplica
+from facescreen.services.trail import record
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class ReindexService:
         async with self._database.read() as connection:
             images = await blacklist.images_without_embedding(connection, space, collection_id)
         unreadable = []
+        embedded = 0
         for done, image in enumerate(images):
             progress(done, len(images))
             try:
@@ -105,12 +108,15 @@ class ReindexService:
             vectors = await self._backend.embed([probe], model)
             quality = await asyncio.to_thread(assess, pixels, image.face)
             async with self._database.write() as connection:
+                if embedded == 0:
+                    await record(connection, Action.REINDEX, collection_id=collection_id)
                 if image.quality is None:
                     await blacklist.set_quality(connection, image.id, quality)
                 await blacklist.insert_embedding(connection, image.id, Embedded(space, vectors[0]))
+            embedded += 1
         progress(len(images), len(images))
         self._unreadable[model] |= {image.id for image in unreadable}
-        return ReindexReport(len(images) - len(unreadable), tuple(unreadable))
+        return ReindexReport(embedded, tuple(unreadable))
 
     async def _missing(self, collection_id: int, model: ModelName) -> int:
         """How many photos lack an embedding, without those that were found unreadable."""

@@ -1,23 +1,27 @@
 """Screen images against the list, and keep what was found."""
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from facescreen import metrics
 from facescreen.backends.base import Backend, Probe
-from facescreen.db import clearances, files, screenings
+from facescreen.db import files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
+from facescreen.db.retention import Due
 from facescreen.db.screenings import ResultFilter
-from facescreen.domain.blacklist import DEFAULT_COLLECTION
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection
 from facescreen.domain.quality import FaceQuality
 from facescreen.domain.screening import ImageError, ScreenedFace, Screening
-from facescreen.errors import InputError, ResultNotFoundError, TooManyImagesError
+from facescreen.domain.trail import Action
+from facescreen.errors import InputError, ResultNotFoundError, StorageFullError, TooManyImagesError
 from facescreen.images.annotate import annotate
 from facescreen.images.decode import encode_jpeg
 from facescreen.images.sources import ImageSources, SourceImage, describe
@@ -29,6 +33,9 @@ from facescreen.services.intake import Intake
 from facescreen.services.matching import Matcher
 from facescreen.services.quality import assess
 from facescreen.services.thresholds import Plan, ScreeningOptions
+from facescreen.services.trail import record
+
+logger = logging.getLogger(__name__)
 
 _IMAGES_AT_ONCE = 4
 """Images of one request whose pixels are in memory at the same time."""
@@ -85,7 +92,9 @@ class ScreeningService:
         *,
         collection: str = DEFAULT_COLLECTION,
     ) -> list[Screening]:
-        """One stored result per image, in order; a bad image has its error in its own result.
+        """One result per image, in order; a bad image has its error in its own result.
+
+        They are stored, unless the disk takes nothing: whoever asks who is at the door needs the answer all the more.
 
         Args:
             images: each a path, URL, data URL or base64 as text, or bytes that are at hand.
@@ -95,15 +104,14 @@ class ScreeningService:
             CollectionNotFoundError: nothing can be answered.
             NotReadyError: weights, packages or embeddings of the chosen model are missing.
             AwsError: the outside service did not do its part.
-            OverloadedError: too much is waiting; nothing was begun.
         """
         if len(images) > self._max_images:
             raise TooManyImagesError(f"{len(images)} images in one request; at most {self._max_images} are allowed")
         plan = self._matcher.plan(options)
         within = await self._collections.get(collection)
-        with self._pool.admit(len(images)):
-            await self._matcher.ready(within, plan)
-            prepared = await self._prepare_all(images, plan)
+        await self._matcher.ready(within, plan)
+        prepared = await self._prepare_all(images, plan)
+        with metrics.image_seconds.labels("compare").time():
             found = await self._matcher.find(
                 within, [item.probe for item in prepared if isinstance(item, _Prepared)], plan
             )
@@ -127,7 +135,8 @@ class ScreeningService:
             false_alert_probability=found.false_alert_probability,
         )
         near = iter(found.faces)
-        return await self._store([_judged(item, near, blank=blank, judge=judge) for item in prepared])
+        judged = [_judged(item, near, blank=blank, judge=judge) for item in prepared]
+        return await self._store(judged, within, version=found.version)
 
     async def get(self, screening_id: int) -> Screening:
         """The stored result, or :class:`ResultNotFoundError`."""
@@ -143,33 +152,32 @@ class ScreeningService:
         """The stored copy as JPEG, with boxes, names, distances and verdicts drawn on it where asked for.
 
         Raises:
-            ResultNotFoundError: there is no such result, or its image could not be decoded, so that it has no copy.
+            ResultNotFoundError: there is no such result, or it has no copy: its image could not be decoded, or the copy
+                is kept no longer.
         """
         screening = await self.get(screening_id)
         if screening.copy is None:
-            raise ResultNotFoundError(f"result {screening_id} has no picture: its image was refused")
+            why = "its image was refused" if screening.error else "it is kept no longer"
+            raise ResultNotFoundError(f"result {screening_id} has no picture: {why}")
         try:
             data = await self._stored.read(FileName(StoreName.PROCESSED, screening.copy))
         except FileNotFoundError:
             raise ResultNotFoundError(f"the picture of result {screening_id} is gone") from None
         if not annotated:
             return data
-        with self._pool.admit(1):
-            image = await self._intake.decode(data)
-            return await self._pool.run(lambda: encode_jpeg(annotate(image, screening.faces)))
+        image = await self._intake.decode(data)
+        return await self._pool.run(lambda: encode_jpeg(annotate(image, screening.faces)))
 
     async def delete(self, screening_id: int) -> None:
         """Remove the result and its copy, or raise :class:`ResultNotFoundError`."""
-        copies = []
         async with self._database.write() as connection:
             screening = await present_screening(connection, screening_id)
-            await clearances.expire_for_screening(connection, screening_id)
-            await screenings.delete_screening(connection, screening_id)
-            if screening.copy:
-                copies.append(FileName(StoreName.PROCESSED, screening.copy))
-                await files.intend(connection, copies, owner=None)
-        await self._stored.remove(copies)
+            copies = await delete_results(connection, [Due(screening_id, screening.copy)])
+            await record(connection, Action.RESULT_DELETE, result_ids=[screening_id])
+        fault = await self._stored.remove(copies)
         await self._database.truncate_wal()
+        if fault is not None:
+            raise fault
 
     async def _prepare_all(self, images: Sequence[str | SourceImage], plan: Plan) -> list[_Prepared | _Refused]:
         room = asyncio.Semaphore(_IMAGES_AT_ONCE)
@@ -182,7 +190,8 @@ class ScreeningService:
                 pixels = await self._intake.decode(source.data)
 
                 async def find() -> tuple[Probe, Sequence[FaceQuality]]:
-                    faces = await self._backend.detect(pixels, plan.detector)
+                    with metrics.image_seconds.labels("detect").time():
+                        faces = await self._backend.detect(pixels, plan.detector)
                     probe = await self._backend.prepare(pixels, faces, plan.model)
                     return probe, await self._pool.run(lambda: [assess(pixels, face) for face in faces])
 
@@ -192,16 +201,46 @@ class ScreeningService:
             identifier = await self._pool.run(describe, image) if isinstance(image, str) else image.identifier
             return _Refused(identifier, ImageError(error.code, str(error)))
 
-    async def _store(self, judged: Sequence[tuple[Screening, bytes | None]]) -> list[Screening]:
+    async def _store(
+        self, judged: Sequence[tuple[Screening, bytes | None]], within: Collection, *, version: int
+    ) -> list[Screening]:
         copies = {
             FileName(StoreName.PROCESSED, screening.copy): data
             for screening, data in judged
             if screening.copy is not None and data is not None
         }
-        async with self._stored.writing(copies), self._database.write() as connection:
-            stored = [await screenings.insert_screening(connection, screening) for screening, _ in judged]
-            await files.settle(connection, copies)
+        try:
+            async with self._stored.writing(copies), self._database.write() as connection:
+                stored = [await screenings.insert_screening(connection, screening) for screening, _ in judged]
+                await files.settle(connection, copies)
+                await record(
+                    connection,
+                    Action.SCREENING,
+                    collection_id=within.id,
+                    list_version=version,
+                    result_ids=[screening.id for screening in stored],
+                    entry_ids={
+                        match.entry_id for screening in stored for face in screening.faces for match in face.alerts
+                    },
+                )
+        except StorageFullError:
+            logger.warning("results_not_stored", extra={"results": len(judged)})
+            async with self._database.read() as connection:
+                return [await screenings.as_it_stands(connection, replace(found, copy=None)) for found, _ in judged]
         return stored
+
+
+async def delete_results(connection: AsyncConnection, results: Sequence[Due]) -> list[FileName]:
+    """Delete results in the caller's transaction; it has to remove their copies after it."""
+    await screenings.delete_screenings(connection, [result.id for result in results])
+    return await intend_removal(connection, results)
+
+
+async def intend_removal(connection: AsyncConnection, results: Iterable[Due]) -> list[FileName]:
+    """The copies of results, once the caller's transaction announces that they go; it has to remove them after it."""
+    copies = [FileName(StoreName.PROCESSED, result.copy) for result in results if result.copy is not None]
+    await files.intend(connection, copies, owner=None)
+    return copies
 
 
 async def present_screening(connection: AsyncConnection, screening_id: int) -> Screening:
@@ -222,5 +261,6 @@ def _judged(
     for face, quality in zip(item.probe.faces, item.qualities, strict=True):
         verdict, matches, reasons = judge(next(near), quality=quality)
         faces.append(ScreenedFace(face, verdict, matches, quality, reasons))
+        metrics.faces.labels(verdict.value).inc()
     name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
     return replace(blank, image_identifier=item.identifier, faces=tuple(faces), copy=name), item.copy

@@ -8,32 +8,43 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from facescreen.db import blacklist, files
 from facescreen.db.blacklist import NewEntry, WatchedFile
 from facescreen.db.connection import Database
-from facescreen.db.files import FileName, StoreName
-from facescreen.domain.blacklist import DEFAULT_COLLECTION, Entry, new_user_id
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, MAX_NAME_LENGTH, Entry, new_user_id
+from facescreen.domain.sealing import SealBrokenError
+from facescreen.domain.trail import Action
 from facescreen.errors import (
     CollectionNotFoundError,
     DuplicateImageError,
     EntryNotFoundError,
     EntryPendingError,
+    FacescreenError,
+    FileNameUnusableError,
     FolderEmptyError,
     InputError,
     NotInPersonFolderError,
+    PhotoUnreadableError,
     ReferenceImageNotFoundError,
     RejectedFile,
 )
-from facescreen.images.folder_store import FolderStore
+from facescreen.images.folder_store import FolderStore, medium_faults_translated
+from facescreen.images.sealed_store import SealedStore
+from facescreen.images.sources import printable
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
-from facescreen.services.files import StoredFiles
+from facescreen.services.files import StoredFiles, watched_by
 from facescreen.services.register import Addition, Register
 from facescreen.services.reindex import Progress
 from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
+from facescreen.services.trail import TrailService
 
 logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS = 0.2
+"""How long to wait until it is tried again to be the only one who synchronises."""
 
 
 @dataclass(slots=True)
@@ -54,6 +65,7 @@ class FolderSyncService:
 
     Args:
         folder: the blacklist folder, one sub-folder per person.
+        photos: what is in it.
     """
 
     def __init__(
@@ -65,7 +77,9 @@ class FolderSyncService:
         register: Register,
         enroller: Enroller,
         resemblance: Resemblance,
+        trail: TrailService,
         folder: Path,
+        photos: SealedStore,
     ) -> None:
         self._database = database
         self._collections = collections
@@ -73,19 +87,23 @@ class FolderSyncService:
         self._register = register
         self._enroller = enroller
         self._resemblance = resemblance
+        self._trail = trail
         self._folder = folder
         self._store = FolderStore(folder)
-        self._lock = asyncio.Lock()
+        self._photos = photos
 
     async def sync(self, progress: Progress = lambda _done, _total: None) -> SyncReport:
         """Bring the list in line with the folder. One process at a time does this; others wait.
 
         Raises:
             FolderEmptyError: the folder is empty and the list is not; nothing was withdrawn.
+            StorageFullError: the disk takes nothing; what was done before stays.
         """
         async with self._exclusive():
             await self._stored.recover()
-            return await self._sync(progress)
+            report = await self._sync(progress)
+        await self._trail.note(Action.SYNC)
+        return report
 
     async def _sync(self, progress: Progress) -> SyncReport:
         report = SyncReport()
@@ -101,10 +119,14 @@ class FolderSyncService:
             raise FolderEmptyError(
                 "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
             )
-        await self._withdraw(gone, report)
+        for name in found:
+            if gone and name not in ours:  # moved by hand: before the key of its old name goes
+                await self._photos.adopt(name)
         touched = await asyncio.to_thread(self._touched_since, [stored[name] for name in found if name in stored])
         changed = [file for file in touched if await self._is_another(file)]
-        await self._withdraw(changed, report)
+        await self._withdraw([*gone, *changed], report)
+        expired = await self._withdraw_expired()
+        report.withdrawn += expired
         fresh = {file.name for file in changed}
         new = [name for name in found if name in fresh or name not in ours]
         for done, name in enumerate(new):
@@ -113,19 +135,28 @@ class FolderSyncService:
                 warnings = await self._enroll(name)
                 report.added.append(name)
                 report.warnings += warnings
-            except (InputError, EntryPendingError) as error:
+            except (InputError, EntryPendingError, EntryNotFoundError) as error:
                 report.skipped.append(RejectedFile(name, error.code, str(error)))
-            except (FileNotFoundError, EntryNotFoundError, CollectionNotFoundError):
+            except (FileNotFoundError, CollectionNotFoundError):
                 logger.info("photo_removed_during_sync")
+        for name in await self._store.unusable():
+            reason = "the name is not UTF-8 or has control characters; rename the file or its folder"
+            report.skipped.append(RejectedFile(printable(name), FileNameUnusableError.code, reason))
         progress(len(new), len(new))
-        report.unchanged = len(stored) - len(gone) - len(changed)
+        report.unchanged = len(stored) - len(gone) - len(changed) - len(expired)
         return report
 
     async def _enroll(self, name: str) -> list[EnrollmentWarning]:
         folder, slash, file = name.partition("/")
         if not slash or "/" in file:
             raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
-        data = await self._stored.read(FileName(StoreName.BLACKLIST, name))
+        if not 0 < len(folder.strip()) <= MAX_NAME_LENGTH:
+            raise FileNameUnusableError(f"the folder's name becomes the person's: 1 to {MAX_NAME_LENGTH} characters")
+        try:
+            await self._photos.adopt(name)
+            data = await self._photos.get(name)
+        except SealBrokenError:
+            raise PhotoUnreadableError("the photo is encrypted with a key that is not there; remove it") from None
         sha256 = hashlib.sha256(data).hexdigest()
         entry = await self._entry_of(folder)
         if entry is not None and sha256 in {image.sha256 for image in entry.images}:
@@ -135,6 +166,8 @@ class FolderSyncService:
         into = await self._collections.get(entry.collection if entry else DEFAULT_COLLECTION)
         named = NamedPhoto(PhotoName(name, is_stored=True), photo.enrolled)
         warnings = await self._resemblance.warnings(into, [named], entry=entry)
+        if hashlib.sha256(await self._photos.seal(name, anew=True)).hexdigest() != sha256:
+            raise FileNotFoundError("the photo was replaced meanwhile")
         addition = Addition(entry or NewEntry(folder, "", folder, new_user_id()), [photo])
         await self._register.add(into, [addition])
         return warnings
@@ -149,6 +182,23 @@ class FolderSyncService:
             with suppress(EntryNotFoundError, EntryPendingError, ReferenceImageNotFoundError):
                 await self._register.withdraw(entry, None if is_last else [file.reference_image_id], keep_watched=True)
                 report.withdrawn.append(file.name)
+                await self._photos.release(file.name)
+
+    async def _withdraw_expired(self) -> list[str]:
+        """Do now what a sweep would do, so that a photo that was dropped since is enrolled as somebody new."""
+        async with self._database.read() as connection:
+            expired = await blacklist.expired_entries(connection)
+        withdrawn: list[str] = []
+        for entry in expired:
+            try:
+                await self._register.withdraw(entry)
+            except EntryNotFoundError:  # somebody was faster
+                continue
+            except FacescreenError as error:  # a sweep tries again; photos that were dropped for it are skipped
+                logger.warning("entry_not_withdrawn", extra={"code": error.code})
+            else:
+                withdrawn += sorted(file.name for file in watched_by(entry.images))
+        return withdrawn
 
     async def _entry_of(self, folder: str) -> Entry | None:
         async with self._database.read() as connection:
@@ -166,15 +216,29 @@ class FolderSyncService:
 
     async def _is_another(self, file: WatchedFile) -> bool:
         try:
-            return hashlib.sha256(await self._store.get(file.name)).hexdigest() != file.sha256
+            await self._photos.adopt(file.name)
+            is_another = hashlib.sha256(await self._photos.get(file.name)).hexdigest() != file.sha256
+            if not is_another:
+                await self._photos.seal(file.name)  # if somebody put the same photo there once more
         except FileNotFoundError:
             return False
+        return is_another
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # One waiter per process: waiting takes a thread, and whoever holds the lock needs threads to get on.
-        async with self._lock:
-            with (self._folder / ".sync.lock").open("w") as lock:
-                await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-                yield
+        with medium_faults_translated():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / ".sync.lock").open("w")
+        with file as lock:
+            # Not in a thread, which would wait on when its request has ended, until there is none left for others.
+            while not _is_ours(lock):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            yield
+
+
+def _is_ours(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

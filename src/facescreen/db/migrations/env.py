@@ -1,5 +1,7 @@
 """Alembic's entry point: ``alembic`` and ``facescreen migrate`` both run this."""
 
+import os
+from contextlib import suppress
 from typing import Any, Literal
 
 from alembic import context
@@ -9,6 +11,9 @@ from facescreen.config import load_settings
 from facescreen.db.schema import UtcDateTime, metadata
 
 url = make_url(context.config.get_main_option("sqlalchemy.url") or load_settings().database_url)
+# SQLite would let everybody read what it makes.
+with suppress(OSError):
+    os.close(os.open(url.database or "", os.O_CREAT | os.O_CLOEXEC, mode=0o600))
 engine = create_engine(url.set(drivername=url.get_backend_name()))
 
 
