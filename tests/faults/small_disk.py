@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from starlette.types import ASGIApp
 from facescreen.config import Settings
 
 _NEW_MOUNTS, _NEW_USER = 0x20000, 0x10000000
+_FOR_US_ALONE = 0x4000 | 0x40000
+"""``MS_REC`` and ``MS_PRIVATE``: what is mounted here is mounted for no other process."""
 BYTES = 4 << 20
-_LONGEST_THREAD = 5.0
-"""Seconds."""
 
 
 def moved(settings: Settings, to: Path) -> Settings:
@@ -44,15 +43,14 @@ def on_small_disk(disk: Path, data: Path, app: ASGIApp) -> ASGIApp:
     """The application, in a process that sees a copy of the data on a small disk."""
     user, group = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
-    until = time.monotonic() + _LONGEST_THREAD
-    while libc.unshare(_NEW_USER | _NEW_MOUNTS):
-        # Refused while the process has a second thread, which a library may have just then.
-        if ctypes.get_errno() != errno.EINVAL or time.monotonic() > until:
-            raise OSError(ctypes.get_errno(), "unshare")
-        time.sleep(0.01)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    if not libc.unshare(_NEW_USER | _NEW_MOUNTS):
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    # Refused while a library keeps a thread; whoever may mount needs no namespace of users.
+    elif ctypes.get_errno() != errno.EINVAL or libc.unshare(_NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    libc.mount(None, b"/", None, _FOR_US_ALONE, None)
     if libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, f"size={BYTES}".encode()):
         raise OSError(ctypes.get_errno(), "mount")
     shutil.copytree(data, disk / "data")

@@ -39,7 +39,7 @@ LOST = {"aws_unreachable", "aws_timeout"}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """With little patience."""
-    return settings.model_copy(update={"aws_read_timeout_seconds": 1.5, "aws_deadline_seconds": 4})
+    return settings.model_copy(update={"aws_read_timeout_seconds": 3, "aws_deadline_seconds": 8})
 
 
 @pytest.fixture
