@@ -6,7 +6,6 @@ is stored, so the database alone tells nobody what was asked or answered.
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +19,7 @@ from facescreen import acting
 from facescreen.acting import Claim
 from facescreen.db import idempotency
 from facescreen.db.connection import Database
+from facescreen.domain.sealing import seal, unseal
 from facescreen.errors import (
     IdempotencyInProgressError,
     IdempotencyKeyReusedError,
@@ -30,9 +30,6 @@ from facescreen.lifeline import require_wanted, to_the_end
 from facescreen.services.presence import Presence
 
 logger = logging.getLogger(__name__)
-
-_NONCE_BYTES = 12
-"""NIST SP 800-38D, 8.2: 96 random bits are enough where one key encrypts few messages; ours encrypts one a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +74,13 @@ class _Seal:
         secret = HKDF(SHA256(), length=64, salt=request.key.encode(), info=b"facescreen idempotency key")
         # The halves are independent: the fingerprint, which is stored, says nothing of the key, which is not.
         derived = secret.derive(request.payload)
-        self.fingerprint, self._key = derived[:32].hex(), derived[32:]
+        self.fingerprint, self._key = derived[:32].hex(), AESGCM(derived[32:])
 
     def close(self, answer: bytes) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self._key).encrypt(nonce, answer, self.id.encode())
+        return seal(self._key, answer, self.id.encode())
 
     def open(self, sealed: bytes) -> bytes:
-        return AESGCM(self._key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self.id.encode())
+        return unseal(self._key, sealed, self.id.encode())
 
 
 class IdempotencyService:
@@ -109,17 +105,17 @@ class IdempotencyService:
             IdempotencyInProgressError: the first one is still worked on.
             IdempotencyOutcomeUnknownError: it did something, and its answer was lost.
         """
-        seal = await asyncio.to_thread(_Seal, request)
-        claim = Claim(seal.id, self._presence.owner)
-        kept = await self._begin(claim, seal.fingerprint)
+        sealing = await asyncio.to_thread(_Seal, request)
+        claim = Claim(sealing.id, self._presence.owner)
+        kept = await self._begin(claim, sealing.fingerprint)
         if kept is not None:
-            return Answered(seal.open(kept), is_replayed=True)
+            return Answered(sealing.open(kept), is_replayed=True)
         token = acting.claim.set(claim)
         answer = None
         try:
             require_wanted()
             outcome = await work()
-            answer = seal.close(outcome.answer) if outcome.is_final else None
+            answer = sealing.close(outcome.answer) if outcome.is_final else None
         finally:
             acting.claim.reset(token)
             # Also when the request was stopped: whoever sends it again should not find it half begun.
