@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from facescreen.db.connection import Database, path_of
 from facescreen.domain.sealing import DataKeys
@@ -88,6 +89,15 @@ def alone(database: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def is_locked(file: IO[Any]) -> bool:
+    """Whether this process has the file for itself, which it then keeps until the file is closed. It does not wait."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _opened(database: Path) -> int:

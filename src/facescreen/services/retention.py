@@ -1,7 +1,6 @@
 """Deletes what has been kept for long enough, and who was on the list until now."""
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ from facescreen.db.retention import Kept
 from facescreen.domain.trail import Action
 from facescreen.errors import EntryNotFoundError, FacescreenError
 from facescreen.services.files import StoredFiles
+from facescreen.services.presence import is_locked
 from facescreen.services.register import Register
 from facescreen.services.reindex import Progress
 from facescreen.services.screening import delete_results, intend_removal
@@ -179,12 +179,8 @@ class RetentionService:
     async def _alone(self) -> AsyncIterator[None]:
         """Wait until no other process sweeps, or this one stops."""
         with _opened(Path(f"{self._database.path}-retention")) as lock:
-            while not self._stopping.is_set():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await self._pause(_LOOK_AGAIN_SECONDS)
+            while not (self._stopping.is_set() or is_locked(lock)):
+                await self._pause(_LOOK_AGAIN_SECONDS)
             yield
 
     async def _pause(self, seconds: float) -> None:

@@ -1,14 +1,12 @@
 """The blacklist folder: photos that somebody drops into or removes from it by hand become part of the list."""
 
 import asyncio
-import fcntl
 import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
 
 from facescreen.db import blacklist, files
 from facescreen.db.blacklist import NewEntry, WatchedFile
@@ -36,6 +34,7 @@ from facescreen.images.sources import printable
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles, watched_by
+from facescreen.services.presence import is_locked
 from facescreen.services.register import Addition, Register
 from facescreen.services.reindex import Progress
 from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
@@ -231,14 +230,6 @@ class FolderSyncService:
             file = (self._folder / ".sync.lock").open("w")
         with file as lock:
             # Not in a thread, which would wait on when its request has ended, until there is none left for others.
-            while not _is_ours(lock):  # noqa: ASYNC110 - nothing tells
+            while not is_locked(lock):  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             yield
-
-
-def _is_ours(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
