@@ -1,0 +1,80 @@
+"""The command that screens files."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facescreen.cli.base import command_settings, coroutine, model_option, progress_bar
+
+if TYPE_CHECKING:
+    from facescreen.domain.screening import Screening
+
+_IMAGES_AT_ONCE = 8
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@model_option
+@coroutine
+async def screen(paths: tuple[Path, ...], as_json: bool, model: Any) -> None:  # noqa: ANN401, FBT001 - given by click
+    """Screen image files and folders of them. Exit status 1: somebody may match; 2: an image could not be screened."""
+    from facescreen.factory import open_services
+    from facescreen.images.sources import SourceImage
+    from facescreen.services.thresholds import ScreeningOptions
+
+    files = [file for path in paths for file in _image_files(path)]
+    options = ScreeningOptions(model=model)
+    results: list[Screening] = []
+    async with open_services(command_settings()) as services:
+        with progress_bar("images") as progress:
+            for start in range(0, len(files), _IMAGES_AT_ONCE):
+                progress(start, len(files))
+                batch = [SourceImage(file.read_bytes(), str(file)) for file in files[start : start + _IMAGES_AT_ONCE]]
+                results += await services.screening.screen(batch, options)
+            progress(len(files), len(files))
+    _print_screenings(results, as_json=as_json)
+    if any(face.alerts for result in results for face in result.faces):
+        sys.exit(1)
+    if any(result.error for result in results):
+        sys.exit(2)
+
+
+def _image_files(path: Path) -> Iterator[Path]:
+    from facescreen.images.store import IMAGE_SUFFIXES
+
+    if path.is_file():
+        yield path
+        return
+    yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+
+
+def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from facescreen.api.schemas import ProcessedImage
+    from facescreen.services.explanation import explain
+
+    if as_json:
+        click.echo(json.dumps([ProcessedImage.of(result).model_dump(mode="json") for result in results], indent=2))
+        return
+    table = Table("image", "face", "verdict", "who", "distance", "why")
+    for result in results:
+        name = Text(result.image_identifier)
+        if result.error:
+            table.add_row(name, "", "error", "", "", f"{result.error.code}: {result.error.detail}")
+        elif not result.faces:
+            table.add_row(name, "", "no face", "", "", "")
+        for index, face in enumerate(result.faces):
+            if not face.alerts:
+                table.add_row(name, str(index), face.verdict, "", "", Text(explain(face, result.policy)))
+            for match in face.alerts:
+                limit = f"{match.score:.4f} ≤ {match.limit:.4f} {match.metric}"
+                table.add_row(name, str(index), match.grade, Text(match.name), limit, Text(match.reason))
+    Console().print(table)
