@@ -351,6 +351,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 backend=recognition.embeddings,
                 replica=recognition.replica,
                 folders=[FolderStore(folder) for folder in _folders(settings).values()],
+                keys=key_ring,
                 weights=None if is_aws else weights,
             ),
         )

@@ -214,6 +214,15 @@ async def test_a_folder_that_takes_nothing_is_not_ready(settings: Settings, fold
         assert await failed(client) == set()
 
 
+async def test_keys_that_cannot_be_written_are_not_ready(settings: Settings, tmp_path: Path) -> None:
+    async with serving(settings.model_copy(update={"encryption_key_dir": tmp_path / "keys"})) as client:
+        assert await failed(client) == set()
+        moved = (tmp_path / "keys" / "keys.db").rename(tmp_path / "keys" / "moved.db")
+        assert await failed(client) == {"storage"}
+        moved.rename(tmp_path / "keys" / "keys.db")
+        assert await failed(client) == set()
+
+
 @contextmanager
 def closed(folder: Path) -> Iterator[None]:
     """A file instead of an empty folder."""

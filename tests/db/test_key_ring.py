@@ -5,6 +5,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -19,7 +20,7 @@ import pytest
 
 from facescreen.db.key_ring import KeyRing
 from facescreen.domain.sealing import seal, unseal
-from facescreen.errors import DatabaseBusyError, StartupError
+from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "8"))
 STRIDE = 1 if ROUNDS >= 100 else 5
@@ -168,6 +169,21 @@ def test_keys_that_somebody_holds_are_waited_for_and_refused_in_the_end(ring: Ke
             ring.make(NAMES)
         other.execute("ROLLBACK")
         assert ring.make(NAMES)
+
+
+def test_a_file_that_was_moved_is_not_written_to(ring: KeyRing, folder: Path) -> None:
+    ring.make(["photo"])
+    ring.require_writable()
+    (folder / "keys.db").rename(folder / "moved.db")
+    for write in (ring.require_writable, lambda: ring.make(["another"]), lambda: ring.drop(["photo"])):
+        with pytest.raises(StorageFullError, match="moved or removed"):
+            write()
+    shutil.copy(folder / "moved.db", folder / "keys.db")
+    with pytest.raises(StorageFullError, match="moved or removed"):
+        ring.require_writable()
+    (folder / "moved.db").rename(folder / "keys.db")
+    ring.require_writable()
+    assert ring.names() == {"photo"}
 
 
 def test_two_who_begin_at_once_have_one_master(folder: Path) -> None:

@@ -641,7 +641,7 @@ class ReadinessChecks(BaseModel):
     database_schema: bool = Field(description="It is the one that this version knows.")
     models: bool = Field(description="The default detector and model are loaded and were run.")
     database_writable: bool = Field(description="A write was committed.")
-    storage: bool = Field(description="Photos and copies can be written.")
+    storage: bool = Field(description="Photos and copies can be written, and the keys of encrypted ones.")
     index: bool = Field(description="It holds every change of the default collection that was committed.")
     accepting: bool = Field(description="The service was not told to stop.")
 

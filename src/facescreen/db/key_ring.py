@@ -80,6 +80,7 @@ class KeyRing:
             # Not opened if it is there: to close it again would end the locks that SQLite has on it in this process.
             with suppress(FileExistsError):
                 os.close(os.open(self._folder / "keys.db", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode=0o600))
+            self._file = (self._folder / "keys.db").stat()
             (self._folder / "turn.lock").touch(mode=0o600)
             self._turn = (self._folder / "turn.lock").open("rb")
         except OSError as error:
@@ -147,6 +148,15 @@ class KeyRing:
             counts = self._connection.execute("SELECT master, count(*) FROM keys GROUP BY master").fetchall()
             current = self._current()
         return Masters(current, {current: 0, **dict(counts)})
+
+    def require_writable(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            DatabaseBusyError, StorageFullError: as every write does.
+        """
+        with self._writing():
+            self._connection.execute("UPDATE master SET fingerprint = fingerprint")
 
     def rotate(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Masters:
         """Wrap every key with a new master key and remove the ones before it.
@@ -265,6 +275,7 @@ class KeyRing:
         with self._lock:
             fcntl.flock(self._turn, fcntl.LOCK_EX)
             try:
+                self._require_in_place()
                 with self._transaction("IMMEDIATE"):
                     yield
                 if erase:  # from the write-ahead log, too
@@ -274,6 +285,13 @@ class KeyRing:
                         logger.warning("wal_not_truncated")
             finally:
                 fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def _require_in_place(self) -> None:
+        """SQLite would go on writing into a file that was moved or removed, and the key would be lost with it."""
+        with suppress(OSError):
+            if os.path.samestat(self._file, (self._folder / "keys.db").stat()):
+                return
+        raise StorageFullError("the keys cannot be written: keys.db was moved or removed; start the service again")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

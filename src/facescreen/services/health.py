@@ -10,6 +10,7 @@ from facescreen import __version__
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings
 from facescreen.db.connection import Database
+from facescreen.db.key_ring import KeyRing
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
 from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.screening import Policy
@@ -57,7 +58,7 @@ class Readiness:
         database_schema: is the one that this code knows.
         models: weights of the default detector and model are in memory and were run.
         database_writable: a write was committed.
-        storage: photos and copies can be written.
+        storage: photos and copies can be written, and the keys of encrypted ones.
         index: holds every change of the default collection that is committed.
     """
 
@@ -91,6 +92,7 @@ class HealthService:
     Args:
         backend, replica: ``None`` where an outside service searches.
         folders: where photos and copies are kept.
+        keys: that they are encrypted with, if they are.
         weights: of this machine, ``None`` where nothing can be chosen.
     """
 
@@ -104,6 +106,7 @@ class HealthService:
         backend: EmbeddingBackend | None,
         replica: ListReplica | None,
         folders: Sequence[FolderStore],
+        keys: KeyRing | None,
         weights: WeightStore | None,
     ) -> None:
         self._settings = settings
@@ -111,6 +114,7 @@ class HealthService:
         self._backend = backend
         self._replica = replica
         self._folders = folders
+        self._keys = keys
         self._checking = asyncio.Lock()
         self._checked: tuple[float, Readiness] | None = None
         self._matcher = matcher
@@ -182,6 +186,8 @@ class HealthService:
     async def _can_store(self) -> bool:
         for folder in self._folders:
             await folder.require_writable()
+        if self._keys is not None:
+            await asyncio.to_thread(self._keys.require_writable)
         return True
 
     async def _is_current(self) -> bool:
