@@ -516,4 +516,4 @@ def test_a_share_is_none_or_all_only_if_it_is(some: int, more: int) -> None:
     assert (told == "0\N{NO-BREAK SPACE}%") == (share == 0)
     number = float(told.removesuffix("\N{NO-BREAK SPACE}%"))
     assert (number in {0, 100}) == (share in {0, 1})
-    assert number == pytest.approx(100 * share, abs=0.05)
+    assert number == pytest.approx(100 * share, abs=0.0501)
