@@ -1,6 +1,7 @@
 """Transactions and what every connection must be."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -147,6 +148,21 @@ async def test_older_and_newer_schemas_are_refused_with_what_to_do(tmp_path: Pat
     with pytest.raises(StartupError, match="newer"):
         await database.require_head()
     await database.aclose()
+
+
+async def test_a_database_that_was_moved_is_not_used(database: Database) -> None:
+    await add(database)
+    before = database.path.with_name("before.db")
+    database.path.rename(before)
+    for use in (add, entries, Database.require_writable):
+        with pytest.raises(StorageFullError, match="moved or removed"):
+            await use(database)
+    shutil.copy(before, database.path)
+    with pytest.raises(StorageFullError, match="moved or removed"):
+        await entries(database)
+    before.replace(database.path)
+    await database.require_writable()
+    assert await entries(database) == 1
 
 
 async def test_only_this_user_may_read_a_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

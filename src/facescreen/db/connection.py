@@ -62,6 +62,7 @@ class Database:
         _make_private(self.path)
         self._turn = asyncio.Lock()
         self._head: str | None = None
+        self._file: os.stat_result | None = None
         # Only a migration makes a database; who looks where none is leaves none behind.
         there = self._url.set(database=self.path.absolute().as_uri()).update_query_dict({"uri": "true", "mode": "rw"})
         self._engine = create_async_engine(
@@ -108,6 +109,7 @@ class Database:
             async with self._engine.connect() as connection:
                 # Also of a read: a cancelled one leaves its statement open, and the log could not be truncated.
                 with uninterrupted():
+                    self._require_in_place()
                     await connection.execution_options(immediate=immediate)
                     async with AsyncExitStack() as transaction:
                         try:
@@ -163,6 +165,15 @@ class Database:
         """
         async with self._transaction(immediate=True) as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+
+    def _require_in_place(self) -> None:
+        """Connections that are open would go on with a file that was moved or removed, and new ones with another."""
+        with suppress(OSError):
+            there = self.path.stat()
+            self._file = self._file or there
+            if os.path.samestat(self._file, there):
+                return
+        raise StorageFullError("the database cannot be used: its file was moved or removed; start the service again")
 
     def _exists(self, ending: str = "") -> bool:
         return Path(f"{self.path}{ending}").exists()
