@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
@@ -231,6 +232,35 @@ async def test_deadlines_at_any_moment_leave_all_or_nothing(settings: Settings) 
     async with serving(settings) as client:
         assert len((await client.get("/blacklist/")).json()) == enrolled
     assert len(at_rest.check_disk(settings)) == 2 * enrolled
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_what_was_written_is_answered_whenever_the_deadline_is(settings: Settings, has_key: bool) -> None:
+    print(f"MOMENTS_SEED={SEED}")  # noqa: T201 - pytest shows it where the test fails
+    moments = random.Random(SEED)  # noqa: S311 - can be repeated
+
+    async def make(client: httpx.AsyncClient, name: str) -> bool:
+        headers = {"Idempotency-Key": f"to-make-{name}"} if has_key else {}
+        return (await client.post("/collections/", json={"name": name}, headers=headers)).status_code == 201
+
+    async def is_there(path: str) -> bool:
+        return (await patient.get(path)).status_code == 200
+
+    async with asyncio.timeout(HANGING), serving(settings) as patient:
+        began = time.monotonic()
+        for letter in "abcdefgh":
+            assert await make(patient, letter)
+        usual = (time.monotonic() - began) / 8
+        for number in range(8):
+            entry = (await enroll(patient, "Ada", photo(RED)))["id"]
+            deadline = moments.uniform(0.6, 1.1) * usual
+            async with serving(settings.model_copy(update={"request_timeout_seconds": deadline})) as hasty:
+                for name in (f"{letter}{number}" for letter in "abcdefgh"):
+                    assert await make(hasty, name) == await is_there(f"/collections/{name}/")
+                deleted = (await hasty.delete(f"/blacklist/{entry}/")).status_code == 200
+            assert deleted != await is_there(f"/blacklist/{entry}/")
+            await patient.delete(f"/blacklist/{entry}/")
+    assert not at_rest.check_disk(settings)
 
 
 async def test_the_index_is_brought_up_to_date_though_who_asked_for_it_has_gone(settings: Settings) -> None:

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import Pool
 
 from facescreen.config import Settings
 from facescreen.db import blacklist, collections, connection
 from facescreen.db.blacklist import NewEntry
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, Status
-from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
+from facescreen.errors import DatabaseBusyError, DeadlineExceededError, StartupError, StorageFullError
+from facescreen.lifeline import Lifeline
 
 
 @pytest.fixture
@@ -148,6 +150,21 @@ async def test_older_and_newer_schemas_are_refused_with_what_to_do(tmp_path: Pat
     with pytest.raises(StartupError, match="newer"):
         await database.require_head()
     await database.aclose()
+
+
+async def test_a_request_that_ends_while_its_connection_is_given_back_has_been_done(database: Database) -> None:
+    lifeline = Lifeline()
+    event.listen(Pool, "checkin", end := lambda *_: lifeline.end(DeadlineExceededError("late")))
+    try:
+        with lifeline.holding():
+            await add(database)
+            is_told = True
+    finally:
+        event.remove(Pool, "checkin", end)
+    assert is_told
+    with pytest.raises(DeadlineExceededError), lifeline.holding():
+        await entries(database)
+    assert await entries(database) == 1
 
 
 async def test_a_database_that_was_moved_is_not_used(database: Database) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,11 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, *, immediate: bool) -> AsyncIterator[AsyncConnection]:
         try:
-            async with self._engine.connect() as connection:
-                # Also of a read: a cancelled one leaves its statement open, and the log could not be truncated.
-                with uninterrupted():
+            with ExitStack() as section:
+                async with self._engine.connect() as connection:
+                    # Also of a read: a cancelled one leaves its statement open, and the log could not be truncated. It
+                    # lasts until the connection is given back: what was committed is to be finished and answered.
+                    section.enter_context(uninterrupted())
                     self._require_in_place()
                     await connection.execution_options(immediate=immediate)
                     async with AsyncExitStack() as transaction:

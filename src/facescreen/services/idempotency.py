@@ -26,7 +26,7 @@ from facescreen.errors import (
     IdempotencyOutcomeUnknownError,
     UnavailableError,
 )
-from facescreen.lifeline import require_wanted, to_the_end
+from facescreen.lifeline import require_wanted, to_the_end, uninterrupted
 from facescreen.services.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ class IdempotencyService:
         finally:
             acting.claim.reset(token)
             # Also when the request was stopped: whoever sends it again should not find it half begun.
-            await to_the_end(self._end(claim, answer))
+            with uninterrupted():
+                await to_the_end(self._end(claim, answer))
         return Answered(outcome.answer, is_replayed=False)
 
     async def _begin(self, claim: Claim, fingerprint: str) -> bytes | None:
