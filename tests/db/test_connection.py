@@ -19,6 +19,8 @@ from facescreen.domain.blacklist import DEFAULT_COLLECTION, Status
 from facescreen.errors import DatabaseBusyError, DeadlineExceededError, StartupError, StorageFullError
 from facescreen.lifeline import Lifeline
 
+HANGING = 60.0
+
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
@@ -180,6 +182,28 @@ async def test_a_database_that_was_moved_is_not_used(database: Database) -> None
     before.replace(database.path)
     await database.require_writable()
     assert await entries(database) == 1
+
+
+async def test_what_a_reader_keeps_in_the_log_goes_when_it_has_gone(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "_TRUNCATE_AGAIN_SECONDS", 0.01)
+    log = database.path.with_name(f"{database.path.name}-wal")
+    other = Database(settings.database_url)
+    async with database.write() as transaction:
+        entry_id = await insert(transaction, "Zebedee")
+    async with other.read() as reading:
+        assert await count(reading) == 1
+        async with database.write() as transaction:
+            await blacklist.delete_entry(transaction, entry_id)
+        await database.truncate_wal()
+        assert b"Zebedee" in log.read_bytes()
+        await add(database)  # nobody is kept from writing meanwhile
+    async with asyncio.timeout(HANGING):
+        while b"Zebedee" in log.read_bytes():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    await other.aclose()
 
 
 async def test_only_this_user_may_read_a_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

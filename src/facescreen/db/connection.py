@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 BUSY_TIMEOUT_SECONDS = 5.0
 _TURN_SECONDS = 30.0
 """How long a write waits for earlier ones of this process: as long as SQLAlchemy's pool lets wait for a connection."""
+_TRUNCATE_AGAIN_SECONDS = 0.5
+"""How long to wait between two looks whether readers have gone."""
 RESTORED = "-restored"
 """How the name of a database ends that is to replace the one without it, with all that belongs to it."""
 _FILES = ("", "-wal", "-shm", "-retention", RESTORED)
@@ -63,6 +66,8 @@ class Database:
         self._turn = asyncio.Lock()
         self._head: str | None = None
         self._file: os.stat_result | None = None
+        self._truncation: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         # Only a migration makes a database; who looks where none is leaves none behind.
         there = self._url.set(database=self.path.absolute().as_uri()).update_query_dict({"uri": "true", "mode": "rw"})
         self._engine = create_async_engine(
@@ -201,28 +206,36 @@ class Database:
     async def truncate_wal(self) -> None:
         """Move the write-ahead log into the database and empty it, so that nothing deleted stays readable there.
 
-        Waits for readers as long as for a lock; one that takes longer, or a full disk, leaves it to the next time.
+        Waits for readers as long as for a lock. Where one takes longer, or the disk is full, it is done as soon as that
+        is over, as long as this process lives; the next one begins with it.
         """
-        with uninterrupted():
-            is_empty = await self._truncate_wal()
-        if not is_empty:
-            logger.warning("wal_not_truncated")
-
-    async def _truncate_wal(self) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BUSY_TIMEOUT_SECONDS
-        async with self._in_turn(), self._engine.connect() as connection:
-            try:
-                is_empty = await connection.run_sync(_truncate_wal)
-                # Processes that truncate do not wait for each other: the second is refused at once.
-                while not is_empty and loop.time() < deadline:
-                    await asyncio.sleep(0.01)
-                    is_empty = await connection.run_sync(_truncate_wal)
-            except sqlite3.OperationalError:  # the disk is full or read-only
-                is_empty = False
-        return is_empty
+        with uninterrupted():
+            while not (is_empty := await self._try_to_truncate_wal()) and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        if not is_empty and (self._truncation is None or self._truncation.done()):
+            logger.warning("wal_not_truncated")
+            # Of no context: it does not end with the request that it comes of.
+            self._truncation = asyncio.create_task(self._truncate_wal_one_day(), context=Context())
+
+    async def _truncate_wal_one_day(self) -> None:
+        while not (self._closing.is_set() or await self._try_to_truncate_wal()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TRUNCATE_AGAIN_SECONDS):
+                    await self._closing.wait()
+
+    async def _try_to_truncate_wal(self) -> bool:
+        try:
+            async with self._in_turn(), self._engine.connect() as connection:
+                return await connection.run_sync(_truncate_wal)
+        except (sqlite3.OperationalError, OperationalError, PoolTimeoutError, UnavailableError):  # as on a full disk
+            return False
 
     async def aclose(self) -> None:
+        self._closing.set()
+        if self._truncation is not None:
+            await self._truncation
         await self._engine.dispose()
 
     def _alembic(self) -> Config:
@@ -277,12 +290,16 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _truncate_wal(connection: Connection) -> bool:
-    # Past SQLAlchemy, which would begin a transaction first.
+    # Past SQLAlchemy, which would begin a transaction first. It keeps others from writing while it waits for readers.
     cursor = connection.connection.cursor()
-    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    (busy, *_), *_ = cursor.fetchall()
-    cursor.close()
-    return not busy
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (busy, *_), *_ = cursor.fetchall()
+        return not busy
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={_PRAGMAS['busy_timeout'][0]}")
+        cursor.close()
 
 
 def _current_revision(connection: Connection) -> str | None:

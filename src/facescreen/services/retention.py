@@ -97,8 +97,7 @@ class RetentionService:
             try:
                 await self._sweep(due, count)
             finally:
-                if done.total():
-                    await self._database.truncate_wal()
+                await self._database.truncate_wal()  # also of what was deleted by a process that has gone since
             return done
 
     @asynccontextmanager
