@@ -288,7 +288,7 @@ async def test_a_start_is_refused_in_one_line(settings: Settings, aws: Aws) -> N
     assert "AWS_S3_BUCKET_NAME" in await refused(aws_s3_bucket_name=None)
     assert "AWS_S3_BUCKET_NAME" in await refused(aws_s3_bucket_name="nobody-made-this-one")
     nowhere = "http://127.0.0.1:9"
-    assert "S3 cannot be reached" in await refused(aws_endpoint_url_s3=nowhere, aws_deadline_seconds=1)
+    assert "S3 cannot be reached" in await refused(aws_endpoint_url_s3=nowhere, aws_deadline_seconds=10)
     assert "Rekognition cannot be reached" in await refused(
         aws_endpoint_url_rekognition=nowhere, aws_deadline_seconds=10
     )

@@ -74,6 +74,7 @@ class NewImage:
 
     Attributes:
         embedded: ``None`` where an outside service keeps the face.
+        seen_at: when the watched file was this photo; it is another one if it was changed later. ``None``: now.
     """
 
     photo: str
@@ -88,6 +89,7 @@ class NewImage:
     embedded: Embedded | None
     image_id: str
     external_image_id: str | None = None
+    seen_at: datetime | None = None
 
 
 class WatchedFile(NamedTuple):
@@ -140,7 +142,7 @@ async def insert_images(
             "detector": image.detector,
             "quality": asdict(image.quality),
             "quality_override": image.quality_override,
-            "created_at": now,
+            "created_at": image.seen_at or now,
             **faces.to_columns(image.face),
         }
         added = await connection.execute(insert(reference_images).values(row).returning(reference_images.c.id))

@@ -56,6 +56,12 @@ async def settle(connection: AsyncConnection, files: Iterable[FileName]) -> None
         )
 
 
+async def is_intended(connection: AsyncConnection, file: FileName) -> bool:
+    """Whether somebody is about to write or to remove this file."""
+    found = select(file_intents.c.name).where(file_intents.c.store == file.store, file_intents.c.name == file.name)
+    return (await connection.execute(found)).first() is not None
+
+
 async def intents(connection: AsyncConnection) -> list[Intent]:
     """Every unsettled intent."""
     rows = await connection.execute(select(file_intents).order_by(file_intents.c.store, file_intents.c.name))

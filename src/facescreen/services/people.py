@@ -133,7 +133,7 @@ class PeopleService:
             person = await blacklist.get_person(connection, within.id, user_id)
         if person is not None and person.has_expired(datetime.now(UTC)):
             with suppress(EntryNotFoundError):
-                await self._register.withdraw(person)
+                await self._register.withdraw(person, if_expired=True)
 
     async def delete(self, collection: str, user_id: str, *, token: str | None) -> None:
         """Take the outward id from an entry, which stays on the list with its photos, and goes if it has none.

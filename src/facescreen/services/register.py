@@ -55,6 +55,7 @@ class NewPhoto:
         copy: the upright photo as it is to be stored, JPEG.
         sha256: of ``copy``, or of the dropped file.
         dropped: file of the blacklist folder that it was enrolled from, ``None`` for uploads.
+        seen_at: when that file was this photo.
         image_id: the same for all faces of one photo.
         photo: the name to store it under, ``None`` for one of its own.
     """
@@ -63,6 +64,7 @@ class NewPhoto:
     copy: bytes
     sha256: str
     dropped: str | None = None
+    seen_at: datetime | None = None
     image_id: str | None = None
     external_image_id: str | None = None
     photo: str | None = None
@@ -141,7 +143,12 @@ class Register:
             return await to_the_end(self._add_outside(self._gallery, collection, additions), self._running)
 
     async def withdraw(
-        self, entry: Entry, image_ids: Iterable[int] | None = None, *, keep_watched: bool = False
+        self,
+        entry: Entry,
+        image_ids: Iterable[int] | None = None,
+        *,
+        keep_watched: bool = False,
+        if_expired: bool = False,
     ) -> None:
         """Remove these reference images, or the whole entry with its folder and its matches in stored results.
 
@@ -149,6 +156,7 @@ class Register:
 
         Args:
             keep_watched: leave the blacklist folder alone, because what lies there now is something else.
+            if_expired: not if somebody has prolonged it meanwhile.
 
         Raises:
             EntryNotFoundError, ReferenceImageNotFoundError: somebody was faster.
@@ -159,9 +167,12 @@ class Register:
         """
         wanted = None if image_ids is None else frozenset(image_ids)
         # Photos that were dropped into the folder and not enrolled would be enrolled as somebody new one day.
-        dropped = [] if keep_watched else await self._dropped_into(entry)
+        dropped = [] if keep_watched else await self._stored.within(StoreName.BLACKLIST, entry.folder)
+        later = await self._put_there_later(entry, dropped)
         async with self._database.write() as connection:
             entry = await present_entry(connection, entry.id)
+            if if_expired and not entry.has_expired(datetime.now(UTC)):
+                raise EntryNotFoundError(f"blacklist entry {entry.id} has not expired any more")
             images = _chosen(entry, wanted)
             if wanted and not images:
                 raise ReferenceImageNotFoundError("this entry has no such reference image any more")
@@ -171,7 +182,7 @@ class Register:
             if _is_whole(entry, wanted):
                 watched.update(dropped)
                 await idempotency.forget_answers(connection)
-            leaving = leaving - watched if keep_watched else leaving | watched
+            leaving = leaving - watched if keep_watched else (leaving | watched) - later
             if self._gallery is None:
                 await _delete(connection, entry, wanted)
             else:
@@ -188,20 +199,25 @@ class Register:
             with uninterrupted():
                 await to_the_end(self._withdraw_outside(self._gallery, entry, wanted, gone=gone), self._running)
 
-    async def _dropped_into(self, entry: Entry) -> list[FileName]:
-        """The photos in the entry's folder, without those that somebody put there after it had expired."""
-        found = await self._stored.within(StoreName.BLACKLIST, entry.folder)
+    async def _put_there_later(self, entry: Entry, found: Sequence[FileName]) -> set[FileName]:
+        """The files in the entry's folder that came, or were replaced, after it had expired: they are somebody else."""
         if entry.expires_at is None or not entry.has_expired(datetime.now(UTC)):
-            return found
-        return await asyncio.to_thread(self._older, found, entry.expires_at)
+            return set()
+        known = {(image.watched, image.sha256) for image in entry.images}
+        later = set()
+        for file in await asyncio.to_thread(self._changed_since, found, entry.expires_at):
+            with suppress(FileNotFoundError):  # encryption and a restore change files, too
+                if (file.name, hashlib.sha256(await self._stored.read(file)).hexdigest()) not in known:
+                    later.add(file)
+        return later
 
-    def _older(self, found: Iterable[FileName], moment: datetime) -> list[FileName]:
-        older = []
+    def _changed_since(self, found: Iterable[FileName], moment: datetime) -> list[FileName]:
+        changed = []
         for file in found:
             with suppress(FileNotFoundError):
-                if (self._folder / file.name).stat().st_ctime < moment.timestamp():
-                    older.append(file)
-        return older
+                if (self._folder / file.name).stat().st_ctime >= moment.timestamp():
+                    changed.append(file)
+        return changed
 
     async def abandoned(self) -> list[Entry]:
         """Entries that are, or have photos that are, pending or being withdrawn, and nobody goes on with."""
@@ -393,6 +409,7 @@ class Register:
             embedded=photo.enrolled.embedded,
             image_id=photo.image_id or str(uuid.uuid4()),
             external_image_id=photo.external_image_id,
+            seen_at=photo.seen_at,
         )
 
     def _names(self, addition: Addition, photo: NewPhoto) -> tuple[str, str | None]:

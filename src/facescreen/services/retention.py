@@ -146,7 +146,7 @@ class RetentionService:
             if self._stopping.is_set():
                 return
             try:
-                await self._register.withdraw(entry)
+                await self._register.withdraw(entry, if_expired=True)
             except EntryNotFoundError:  # somebody was faster
                 continue
             except FacescreenError as error:

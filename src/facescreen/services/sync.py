@@ -3,14 +3,17 @@
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from facescreen.db import blacklist, files
 from facescreen.db.blacklist import NewEntry, WatchedFile
 from facescreen.db.connection import Database
+from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, MAX_NAME_LENGTH, Entry, new_user_id
 from facescreen.domain.sealing import SealBrokenError
 from facescreen.domain.trail import Action
@@ -44,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS = 0.2
 """How long to wait until it is tried again to be the only one who synchronises."""
+
+_TICK_SECONDS = 0.02
+"""File systems stamp changes with the time of the kernel's last tick, which is up to 10 ms old (``CONFIG_HZ=100``)."""
 
 
 @dataclass(slots=True)
@@ -120,7 +126,9 @@ class FolderSyncService:
             )
         for name in found:
             if gone and name not in ours:  # moved by hand: before the key of its old name goes
-                await self._photos.adopt(name)
+                with suppress(FileNotFoundError):
+                    async with self._kept(name):
+                        await self._photos.adopt(name)
         touched = await asyncio.to_thread(self._touched_since, [stored[name] for name in found if name in stored])
         changed = [file for file in touched if await self._is_another(file)]
         await self._withdraw([*gone, *changed], report)
@@ -152,7 +160,8 @@ class FolderSyncService:
         if not 0 < len(folder.strip()) <= MAX_NAME_LENGTH:
             raise FileNameUnusableError(f"the folder's name becomes the person's: 1 to {MAX_NAME_LENGTH} characters")
         try:
-            await self._photos.adopt(name)
+            async with self._kept(name):
+                await self._photos.adopt(name)
             data = await self._photos.get(name)
         except SealBrokenError:
             raise PhotoUnreadableError("the photo is encrypted with a key that is not there; remove it") from None
@@ -165,8 +174,12 @@ class FolderSyncService:
         into = await self._collections.get(entry.collection if entry else DEFAULT_COLLECTION)
         named = NamedPhoto(PhotoName(name, is_stored=True), photo.enrolled)
         warnings = await self._resemblance.warnings(into, [named], entry=entry)
-        if hashlib.sha256(await self._photos.seal(name, anew=True)).hexdigest() != sha256:
+        async with self._kept(name):
+            await self._photos.seal(name, anew=True)
+        seen_at = await self._moment_after(name)
+        if hashlib.sha256(await self._photos.get(name)).hexdigest() != sha256:
             raise FileNotFoundError("the photo was replaced meanwhile")
+        photo = replace(photo, seen_at=seen_at)
         addition = Addition(entry or NewEntry(folder, "", folder, new_user_id()), [photo])
         await self._register.add(into, [addition])
         return warnings
@@ -181,7 +194,9 @@ class FolderSyncService:
             with suppress(EntryNotFoundError, EntryPendingError, ReferenceImageNotFoundError):
                 await self._register.withdraw(entry, None if is_last else [file.reference_image_id], keep_watched=True)
                 report.withdrawn.append(file.name)
-                await self._photos.release(file.name)
+                with suppress(FileNotFoundError):
+                    async with self._kept(file.name):
+                        await self._photos.release(file.name)
 
     async def _withdraw_expired(self) -> list[str]:
         """Do now what a sweep would do, so that a photo that was dropped since is enrolled as somebody new."""
@@ -190,7 +205,7 @@ class FolderSyncService:
         withdrawn: list[str] = []
         for entry in expired:
             try:
-                await self._register.withdraw(entry)
+                await self._register.withdraw(entry, if_expired=True)
             except EntryNotFoundError:  # somebody was faster
                 continue
             except FacescreenError as error:  # a sweep tries again; photos that were dropped for it are skipped
@@ -215,13 +230,34 @@ class FolderSyncService:
 
     async def _is_another(self, file: WatchedFile) -> bool:
         try:
-            await self._photos.adopt(file.name)
-            is_another = hashlib.sha256(await self._photos.get(file.name)).hexdigest() != file.sha256
-            if not is_another:
-                await self._photos.seal(file.name)  # if somebody put the same photo there once more
+            async with self._kept(file.name):
+                await self._photos.adopt(file.name)
+                is_another = hashlib.sha256(await self._photos.get(file.name)).hexdigest() != file.sha256
+                if not is_another:
+                    await self._photos.seal(file.name)  # if somebody put the same photo there once more
         except FileNotFoundError:
             return False
         return is_another
+
+    async def _moment_after(self, name: str) -> datetime:
+        """A moment after the last change of a file, which the change time of any later one is after, too."""
+        path = self._folder / name
+        wait = await asyncio.to_thread(lambda: path.stat().st_ctime) + _TICK_SECONDS - time.time()
+        if 0 < wait <= _TICK_SECONDS:
+            await asyncio.sleep(wait)
+        return datetime.fromtimestamp(time.time() - _TICK_SECONDS, UTC)
+
+    @asynccontextmanager
+    async def _kept(self, name: str) -> AsyncIterator[None]:
+        """Nobody begins to delete the file in this block: if it came back, it would be enrolled as somebody new.
+
+        Raises:
+            FileNotFoundError: somebody has begun.
+        """
+        async with self._database.write() as connection:
+            if await files.is_intended(connection, FileName(StoreName.BLACKLIST, name)):
+                raise FileNotFoundError("the photo is being removed")
+            yield
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
