@@ -48,9 +48,7 @@ async def old(settings: Settings, tmp_path: Path) -> Settings:
         path.write_bytes(photo(colour))
     made.processed_images_output_dir.mkdir()
     (made.processed_images_output_dir / "copy.jpg").write_bytes(b"a copy")
-    database = Database(made.database_url)
-    await asyncio.to_thread(command.upgrade, database._alembic(), "0001")
-    await database.aclose()
+    await upgrade_to("0001", made)
     with opened(made) as connection:
         _fill(connection)
     return made
@@ -67,6 +65,12 @@ def opened(settings: Settings) -> Iterator[sqlite3.Connection]:
 def rows(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
     with opened(settings) as connection:
         return [tuple(row) for row in connection.execute(statement)]
+
+
+async def upgrade_to(revision: str, settings: Settings) -> None:
+    database = Database(settings.database_url)
+    await asyncio.to_thread(command.upgrade, database._alembic(), revision)
+    await database.aclose()
 
 
 async def upgrade(settings: Settings) -> None:
@@ -141,6 +145,14 @@ def _fill(connection: sqlite3.Connection) -> None:
         connection.execute(f"DELETE FROM {table} WHERE {'version' if table == 'changes' else 'id'} = {last}")  # noqa: S608
 
 
+def _copy(connection: sqlite3.Connection, table: str, id_: int, **changed: object) -> None:
+    """Add a row like another one but for these columns."""
+    (row,) = connection.execute(f"SELECT * FROM {table} WHERE id = ?", [id_])  # noqa: S608
+    values = {**dict(row), **changed}
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", list(values.values()))  # noqa: S608
+
+
 async def test_everything_is_in_the_default_collection(old: Settings) -> None:
     await upgrade(old)
     assert rows(old, "PRAGMA integrity_check") == [("ok",)]
@@ -195,6 +207,25 @@ async def test_the_upgraded_schema_is_that_of_a_new_database(old: Settings, sett
     await upgrade(old)
     assert shape(old) == shape(settings)
     assert {name for (name,) in rows(old, "SELECT name FROM sqlite_sequence")} <= set(shape(settings))
+
+
+async def test_results_that_show_a_hit_are_hits(old: Settings) -> None:
+    await upgrade_to("0004", old)
+    verdicts = {21: "clear", 22: "not_screenable", 23: "match", 24: "possible", 25: "withdrawn", 26: "clear"}
+    cleared, refused = 26, 27
+    with opened(old) as connection:
+        for id_ in (*verdicts, refused):
+            _copy(connection, "screenings", 5, id=id_, copy=None)
+        for id_, verdict in verdicts.items():
+            _copy(connection, "screened_faces", 9, id=id_, screening_id=id_, verdict=verdict)
+        _copy(connection, "matches", 10, id=cleared, face_id=cleared)
+        before = [tuple(row) for row in connection.execute("SELECT * FROM screenings ORDER BY id")]
+    await upgrade(old)
+    after = rows(old, "SELECT * FROM screenings ORDER BY id")
+    assert [row[:-1] for row in after] == before
+    assert [row[0] for row in rows(old, "SELECT id FROM screenings WHERE is_hit")] == [5, 23, 24, 25, cleared]
+    assert rows(old, "SELECT DISTINCT is_hit FROM screenings ORDER BY 1") == [(0,), (1,)]
+    check_disk(old)
 
 
 async def test_no_id_is_given_twice(old: Settings) -> None:

@@ -256,7 +256,7 @@ def test_every_flipped_byte_is_seen(archive: Path, tmp_path: Path) -> None:
             pass
 
 
-def forged(path: Path, database: bytes, *, schema: str = "0004", image: str | None = None) -> None:
+def forged(path: Path, database: bytes, *, schema: str = "0005", image: str | None = None) -> None:
     with path.open("xb+") as file:
         writer = ArchiveWriter(file)
         if image is not None:
@@ -311,7 +311,7 @@ async def test_only_regular_files_are_restored(archive: Path, tmp_path: Path, pl
         begin = file.tell()
         file.write(info.tobuf())
         writer._end(Member(info.name, 0, ""), begin)
-        writer.finish(Manifest("1", "0004", datetime.now(UTC), missing=[], not_included=[]))
+        writer.finish(Manifest("1", "0005", datetime.now(UTC), missing=[], not_included=[]))
     with pytest.raises(BackupError):
         await restoration(place).restore(tmp_path / "hostile.tar", replace=False)
     assert not list(place.blacklist_db_path.iterdir())
@@ -326,7 +326,7 @@ async def test_contents_are_what_the_manifest_says(archive: Path, tmp_path: Path
         writer.add("blacklist/a/a.jpg", b"one")
         member, *extent = writer._members["blacklist/a/a.jpg"]
         writer._members["blacklist/a/a.jpg"] = (Member(member.name, member.size, "0" * 64), *extent)  # type: ignore[assignment]
-        writer.finish(Manifest("1", "0004", datetime.now(UTC), missing=[], not_included=[]))
+        writer.finish(Manifest("1", "0005", datetime.now(UTC), missing=[], not_included=[]))
     with pytest.raises(BackupError):
         await restoration(place).restore(tmp_path / "hostile.tar", replace=False)
     assert not list(place.blacklist_db_path.iterdir())

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from facescreen.acting import SERVICE
 from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.db.schema import idempotency_keys, screenings
+from facescreen.db.screenings import insert_screening
 from facescreen.factory import Services
+from facescreen.images.sources import SourceImage
 from facescreen.services import retention
 from facescreen.services.retention import Kind
+from facescreen.services.thresholds import ScreeningOptions
 from tests.api.test_blacklist import enroll, files
 from tests.api.test_clearing import BROTHER, BROTHER_AGAIN, EVE, clear, undo, verdicts
 from tests.api.test_clearing import screen as screen_one
@@ -144,6 +148,29 @@ async def test_a_hit_remains_one_whatever_becomes_of_whom_it_was(
     assert (due[Kind.RESULTS], due[Kind.HITS]) == (0, 0)
     await age(settings, [withdrawn, cleared["id"]], 366)
     assert (await services.retention.sweep())[Kind.HITS] == 2
+
+
+async def test_a_hit_remains_one_without_any_trace_of_its_match(
+    client: httpx.AsyncClient, services: Services, settings: Settings
+) -> None:
+    eve = await enroll(client, "Eve", photo(EVE))
+    given_on = await screen_one(client, BROTHER)
+    await clear(client, given_on, eve)
+    carried = await screen_one(client, BROTHER_AGAIN)
+    (late,) = await services.screening.screen([SourceImage(photo(BROTHER_AGAIN), "late")], ScreeningOptions())
+    await client.delete(f"/blacklist/{eve['id']}/")
+    async with services.database.write() as connection:
+        stored = await insert_screening(connection, replace(late, copy=None))
+    assert [(face.verdict, face.matches) for face in stored.faces] == [("clear", ())]
+    ids = [given_on["id"], carried["id"], late.id, stored.id]
+    for id_ in ids:
+        (face,) = (await client.get(f"/processed-images/{id_}")).json()["faces"]
+        assert (face["verdict"], face["blacklist_matches"]) == ("clear", [])
+    await age(settings, ids, 364)
+    due = await services.retention.due()
+    assert (due[Kind.RESULTS], due[Kind.HITS]) == (0, 0)
+    await age(settings, ids, 366)
+    assert (await services.retention.sweep())[Kind.HITS] == len(ids)
 
 
 async def test_it_is_recorded_with_the_ids_in_the_transaction_that_does_it(

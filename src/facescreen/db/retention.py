@@ -4,11 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.db.schema import clearances, matches, screened_faces, screenings
-from facescreen.domain.screening import Verdict
+from facescreen.db.schema import clearances, screenings
 
 
 class Kept(StrEnum):
@@ -51,13 +50,6 @@ def _conditions(kept: Kept, before: datetime) -> list[ColumnElement[bool]]:
     conditions = [screenings.c.created_at < before]
     if kept is Kept.COPIES:
         return [*conditions, screenings.c.copy.is_not(None)]
-    is_hit = exists().where(
-        screened_faces.c.screening_id == screenings.c.id,
-        or_(
-            screened_faces.c.verdict.in_((Verdict.MATCH, Verdict.POSSIBLE, Verdict.WITHDRAWN)),
-            exists().where(matches.c.face_id == screened_faces.c.id),
-        ),
-    )
     # A clearance ends with the result that it was given on, and what it keeps quiet would alert again.
     holds = exists().where(clearances.c.screening_id == screenings.c.id, clearances.c.expired_at.is_(None))
-    return [*conditions, is_hit if kept is Kept.HITS else ~is_hit, ~holds]
+    return [*conditions, screenings.c.is_hit.is_(kept is Kept.HITS), ~holds]

@@ -164,8 +164,10 @@ screenings = Table(
     Column("error_code", String(64)),
     Column("error_detail", String(2000)),
     Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("is_hit", Boolean, nullable=False),
     sqlite_autoincrement=True,
 )
+"""``is_hit``: a face had a match when it was searched, cleared or not, and whatever became of it since."""
 
 screened_faces = Table(
     "screened_faces",

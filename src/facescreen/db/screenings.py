@@ -53,6 +53,7 @@ class ResultFilter:
 
 async def insert_screening(connection: AsyncConnection, screening: Screening) -> Screening:
     """Store a result :func:`as_it_stands`, and return it with its id."""
+    is_hit = any(face.matches for face in screening.faces)  # also if all of them were deleted since the search
     screening = await as_it_stands(connection, screening)
     inserted = await connection.execute(
         insert(screenings)
@@ -71,6 +72,7 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
             error_code=screening.error.code if screening.error else None,
             error_detail=screening.error.detail if screening.error else None,
             created_at=screening.created_at,
+            is_hit=is_hit,
         )
         .returning(screenings.c.id)
     )
