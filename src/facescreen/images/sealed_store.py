@@ -75,6 +75,11 @@ class SealedStore:
         """Whether the image is encrypted, readable or not; raises FileNotFoundError if nothing has the name."""
         return is_sealed(await self._store.get(name))
 
+    async def is_as_put(self, name: str) -> bool:
+        """Whether the image is encrypted under this name, or nothing is; raises FileNotFoundError if there is none."""
+        sealed = _parsed(await self._store.get(name))
+        return self._keys is None if sealed is None else sealed.key == self.key_of(name)
+
     async def seal(self, name: str, *, anew: bool = False) -> bytes:
         """Encrypt the image where it is, if it is not; returns the image.
 

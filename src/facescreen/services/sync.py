@@ -230,14 +230,17 @@ class FolderSyncService:
 
     async def _is_another(self, file: WatchedFile) -> bool:
         try:
-            async with self._kept(file.name):
-                await self._photos.adopt(file.name)
-                is_another = hashlib.sha256(await self._photos.get(file.name)).hexdigest() != file.sha256
-                if not is_another:
-                    await self._photos.seal(file.name)  # if somebody put the same photo there once more
+            if not await self._photos.is_as_put(file.name):  # somebody moved it here, or put it there once more
+                async with self._kept(file.name):
+                    await self._photos.adopt(file.name)
+                    if not await self._differs(file):
+                        await self._photos.seal(file.name)
+            return await self._differs(file)
         except FileNotFoundError:
             return False
-        return is_another
+
+    async def _differs(self, file: WatchedFile) -> bool:
+        return hashlib.sha256(await self._photos.get(file.name)).hexdigest() != file.sha256
 
     async def _moment_after(self, name: str) -> datetime:
         """A moment after the last change of a file, which the change time of any later one is after, too."""
