@@ -1,19 +1,26 @@
 """Bodies, parameters and headers that are anything but what the schema says."""
 
+import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from facescreen.api.admission import Room
 from facescreen.api.bodies import MAX_FORM_FIELD_BYTES, MAX_FORM_FIELDS, MAX_FORM_FILES, MAX_JSON_VALUES
 from facescreen.config import Settings
+from facescreen.errors import OverloadedError
+from facescreen.main import create_app
+from tests.api.test_access import Body, application, operations, reach
 from tests.api.test_blacklist import enroll
 from tests.conftest import fresh_settings, serving
 from tests.painted import GREEN, RED, inline, photo
+from tests.painted_server import HANGING
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -120,6 +127,13 @@ async def test_an_answer_does_not_grow_with_what_is_wrong(client: httpx.AsyncCli
 @pytest.mark.parametrize("value", [b"1", b'"x.jpg"', b"[]", b"{}", b'{"a":1}'])
 async def test_documents_of_too_many_values_are_not_looked_at(client: httpx.AsyncClient, value: bytes) -> None:
     body = b'{"images": [%s]}' % b",".join([value] * (MAX_JSON_VALUES + 1))
+    response = await client.post(PROCESS, content=body, headers=JSON)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("nest", [b"[" * 500 + b"]" * 500, b'{"a":' * 500 + b"1" + b"}" * 500])
+async def test_values_in_each_other_count_as_much_as_side_by_side(client: httpx.AsyncClient, nest: bytes) -> None:
+    body = b'{"images": [%s]}' % b",".join([nest] * (MAX_JSON_VALUES // 500))
     response = await client.post(PROCESS, content=body, headers=JSON)
     assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
 
@@ -292,6 +306,55 @@ async def test_a_body_is_counted_whatever_it_says_of_its_length(settings: Settin
         ):
             response = await client.post(path, content=endless(start), headers=headers)
             assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+async def test_every_body_that_is_read_takes_a_place_and_nothing_else_does(settings: Settings) -> None:
+    documented = create_app(settings).openapi()["paths"]
+    async with serving(settings) as client:
+        room: Room = application(client).state.room
+        with ExitStack() as places:
+            with suppress(OverloadedError):
+                while True:
+                    places.enter_context(room.reading("127.0.0.1"))
+            for asked in operations(settings):
+                sent, operation = Body(), documented[asked.path][asked.method]
+                url = f"http://127.0.0.1{asked.filled}"
+                response = await client.request(asked.method, url, content=sent.stream(), headers=JSON)
+                is_refused = response.status_code == 503 and response.json()["code"] == "overloaded"
+                is_documented = "overloaded" in str(operation["responses"].get("503"))
+                assert is_refused == is_documented, asked
+                assert is_refused or "requestBody" not in operation, asked
+                if is_refused:
+                    assert int(response.headers["retry-after"]) >= 1
+                    assert not sent.is_read
+        assert (await client.post("/collections/", json={"name": "afterwards"})).status_code == 201
+
+
+async def test_slow_uploads_of_one_address_leave_room_for_others(settings: Settings) -> None:
+    arrived = 0
+    rest = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        nonlocal arrived
+        arrived += 1
+        yield b'{"name": '
+        await rest.wait()
+        yield b"1}"
+
+    for_all = settings.model_copy(update={"auth_mode": "none"})
+    async with asyncio.timeout(HANGING), serving(for_all) as client:
+        uploads = [
+            asyncio.create_task(client.post("/collections/", content=slowly(), headers=JSON)) for _ in range(200)
+        ]
+        while arrived + sum(upload.done() for upload in uploads) < len(uploads):  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0)
+        assert 0 < arrived < len(uploads)
+        assert (await client.get("/collections/")).status_code == 200
+        async with reach(client, "192.0.2.1") as other:
+            assert (await other.post("/collections/", json={"name": "others"})).status_code == 201
+        rest.set()
+        answers = await asyncio.gather(*uploads)
+        assert sorted(answer.status_code for answer in answers) == [422] * arrived + [503] * (200 - arrived)
 
 
 async def test_ids_of_requests_that_are_none_are_replaced(client: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from facescreen import acting
 from facescreen.acting import Claim
 from facescreen.api.admission import ClientGoneError
+from facescreen.api.bodies import MAX_FORM_FILES, MAX_FORM_PARTS
 from facescreen.config import DetectorName, Settings
 from facescreen.db import idempotency
 from facescreen.db.schema import embeddings, idempotency_keys
@@ -27,7 +28,7 @@ from facescreen.lifeline import Lifeline
 from facescreen.main import create_app
 from facescreen.services.idempotency import KeyedRequest, Outcome
 from tests.api.test_blacklist import upload
-from tests.at_rest import check_disk
+from tests.at_rest import check_disk, events
 from tests.conftest import serving
 from tests.painted import BLUE, RED, PaintedBackend, inline, photo
 from tests.painted_server import server_process
@@ -283,6 +284,51 @@ async def test_a_body_above_the_limit_is_refused_as_ever(settings: Settings) -> 
             refused = await client.post("/collections/", content=b" " * 10_001, headers=keyed("k"))
             assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
         assert (await client.post("/collections/", json={"name": "a"}, headers=keyed("k"))).status_code == 201
+
+
+LOOKALIKE = (
+    b"--x\r\nContent-Disposition: form-data; name=name\r\n\r\n" + b"\r\n--xy" * MAX_FORM_PARTS * 2 + b"\r\n--x--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "status"), [(MAX_FORM_FILES, 413), (MAX_FORM_FILES + 1, 400), (2 * MAX_FORM_PARTS, 400)]
+)
+async def test_a_form_of_many_parts_is_answered_and_recorded_as_without_a_key(
+    client: httpx.AsyncClient, settings: Settings, files: int, status: int
+) -> None:
+    answers = [
+        await client.post("/blacklist/", data={"name": NAME}, files=upload(*[b"x"] * files), headers=headers)
+        for headers in ({}, keyed("k"))
+    ]
+    assert [answer.status_code for answer in answers] == [status] * 2
+    assert len({answer.json()["code"] for answer in answers}) == 1
+    assert [event["outcome"] for event in events(settings)[-2:]] == [answers[0].json()["code"]] * 2
+
+
+@pytest.mark.parametrize("body", [b"\r\n--x" * 100_000, LOOKALIKE], ids=["nothing else", "lookalike"])
+@pytest.mark.parametrize("path", ["/blacklist/", "/detect/detect-face"])
+async def test_what_may_be_too_many_parts_is_refused_whatever_the_operation_takes(
+    client: httpx.AsyncClient, body: bytes, path: str
+) -> None:
+    headers = {**keyed("k"), "Content-Type": "multipart/form-data; boundary=x"}
+    refused = await client.post(path, content=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (400, "malformed_request")
+
+
+async def test_it_is_the_same_in_whatever_pieces_it_comes(client: httpx.AsyncClient) -> None:
+    form = client.build_request("POST", "/blacklist/", data={"name": NAME}, files=upload(photo(RED)))
+    whole = form.read()
+    headers = {**keyed("k"), "Content-Type": form.headers["content-type"]}
+
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), size):
+            yield whole[start : start + size]
+
+    first = await client.post("/blacklist/", content=pieces(7), headers=headers)
+    assert first.status_code == 201
+    for size in (1, len(whole)):
+        check_replay(await client.post("/blacklist/", content=pieces(size), headers=headers), first)
 
 
 async def check_forgotten(client: httpx.AsyncClient, key: str) -> None:

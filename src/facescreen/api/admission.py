@@ -1,7 +1,8 @@
 """Is there room for the request: refused before its body is read, stopped at its deadline or when its caller has gone.
 
-A request that computes with images passes a queue when its body has arrived whole, so that slow uploads keep nobody
-waiting. Whoever finds the queue full is refused at once, before anything is decoded.
+Only so many bodies are read at a time, whatever they are for. A request that computes with images passes a queue when
+its body has arrived whole, so that slow uploads keep nobody waiting. Whoever finds the queue full is refused at once,
+before anything is decoded.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -63,14 +64,22 @@ class Room:
         waiting = settings.max_queued_requests
         return cls(running=running, waiting=(running + 1) // 2 if waiting is None else waiting)
 
+    def require_place(self) -> None:
+        """Refuse what would find no place in the queue.
+
+        Raises:
+            OverloadedError: too many wait already.
+        """
+        if self._slots.locked() and self._waiting >= self._may_wait:
+            raise _overloaded()
+
     @contextmanager
     def reading(self, address: str) -> Iterator[None]:
         """A request from its first byte to the first of its answer.
 
         Raises:
-            OverloadedError: it would find no place in the queue.
+            OverloadedError: too many are there already, or too many of this address.
         """
-        self._refuse_if_full()
         if self._reading.total() >= _BODIES_AT_ONCE or self._reading[address] >= _BODIES_OF_ONE:
             raise _overloaded()
         self._reading[address] += 1
@@ -85,7 +94,7 @@ class Room:
         Raises:
             OverloadedError: too many wait already.
         """
-        self._refuse_if_full()
+        self.require_place()
         self._waiting += 1
         metrics.waiting.inc()
         try:
@@ -101,16 +110,12 @@ class Room:
         self._slots.release()
         metrics.running.dec()
 
-    def _refuse_if_full(self) -> None:
-        if self._slots.locked() and self._waiting >= self._may_wait:
-            raise _overloaded()
-
 
 class Admission:
     """Lets requests in, and ends those that nobody waits for.
 
     Args:
-        is_work: whether the operation computes with images; others are always admitted.
+        is_work: whether the operation computes with images; others wait for nothing.
         reads_body: whether it reads one.
     """
 
@@ -119,12 +124,21 @@ class Admission:
         self._is_work = is_work
         self._reads_body = reads_body
 
+    @property
+    def takes_room(self) -> bool:
+        """Whether it can be refused for want of room."""
+        return self._is_work or self._reads_body
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["app"].state
-        visit = _Visit(receive, send, room=state.room if self._is_work else None)
-        address = address_of(HTTPConnection(scope))
+        room: Room = state.room
+        visit = _Visit(receive, send, room=room if self._is_work else None)
         try:
-            with visit.within(state.services.settings.request_timeout_seconds, address=address):
+            with visit.within(state.services.settings.request_timeout_seconds):
+                if self._is_work:
+                    room.require_place()
+                if self.takes_room:
+                    visit.keep(room.reading(address_of(HTTPConnection(scope))))
                 if not self._reads_body:
                     await visit.arrived_unread()
                 await self._app(scope, visit.receive, visit.send)
@@ -152,11 +166,10 @@ class _Visit:
         self._is_answered = False
 
     @contextmanager
-    def within(self, seconds: float, *, address: str) -> Iterator[None]:
+    def within(self, seconds: float) -> Iterator[None]:
         """Hold the work until its deadline.
 
         Raises:
-            OverloadedError: there is no room.
             DeadlineExceededError: it took longer.
             ClientGoneError: the caller went away.
         """
@@ -164,14 +177,16 @@ class _Visit:
         deadline = asyncio.get_running_loop().call_later(seconds, self._end, late)
         try:
             with self._lifeline.holding():
-                if self._room is not None:
-                    self._place.enter_context(self._room.reading(address))
                 yield
         finally:
             deadline.cancel()
             self._place.close()
             if self._watch is not None:
                 self._watch.cancel()
+
+    def keep(self, place: AbstractContextManager[None]) -> None:
+        """Take a place that is given back when the answer begins."""
+        self._place.enter_context(place)
 
     async def receive(self) -> Message:
         """What the operation is given to read: the last part of the body once there is a slot for the request."""

@@ -17,6 +17,9 @@ MAX_FORM_FILES = 1_000
 MAX_FORM_FIELDS = 100
 """Fields that are no files; no form has ten."""
 
+MAX_FORM_PARTS = MAX_FORM_FILES + MAX_FORM_FIELDS
+"""Of either kind."""
+
 MAX_FORM_FIELD_BYTES = 64_000
 """Of one field that is no file. The longest texts are of 2,000 characters."""
 
@@ -24,12 +27,17 @@ MAX_FORM_FIELD_BYTES = 64_000
 MultiPartParser.spool_max_size = sys.maxsize
 
 
+def has_too_many_values(document: bytes) -> bool:
+    """Whether a JSON document may have more than ``MAX_JSON_VALUES``, told before any of them is made."""
+    # The first value of a list or an object has a bracket before it, every other one a comma.
+    return sum(map(document.count, (b",", b"[", b"{"))) >= MAX_JSON_VALUES
+
+
 class BoundedRequest(Request):
     """A request whose body is refused with 400 where it has more parts or values than any has that means well."""
 
     async def json(self) -> Any:  # noqa: ANN401 - JSON is anything
-        # Every value of a list or an object but the first has a comma before it, and depth is limited by the parser.
-        if (await self.body()).count(b",") >= MAX_JSON_VALUES:
+        if has_too_many_values(await self.body()):
             raise HTTPException(400, f"the JSON document has more than {MAX_JSON_VALUES:,} values")
         return await super().json()
 

@@ -8,6 +8,7 @@ from base64 import b64encode
 from hashlib import sha256
 from http import HTTPMethod, HTTPStatus
 
+from fastapi.routing import iter_route_contexts
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Match, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -228,12 +229,20 @@ class EitherSlash:
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/" and not self._is_known(scope):
-            path = scope["path"]
-            other = path[:-1] if path.endswith("/") else f"{path}/"
-            if self._is_known({**scope, "path": other}):
-                scope["path"] = other  # in place, so that the log is told the route
+        if scope["type"] == "http":
+            scope["path"] = self._known(scope)  # in place, so that the log is told the route
         await self._app(scope, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self._router.routes)
+    def _known(self, scope: Scope) -> str:
+        """The spelling that is of the first route with either, else the given one.
+
+        Whichever was given, a name such as ``sync`` is thus found before the route that takes any name in its place.
+        """
+        path = scope["path"]
+        other = path[:-1] if path.endswith("/") else f"{path}/"
+        spellings = [{**scope, "path": spelling} for spelling in (path, other)]
+        for route in iter_route_contexts(self._router.routes):
+            for spelling in spellings:
+                if route.matches(spelling)[0] is not Match.NONE:
+                    return str(spelling["path"])
+        return str(path)

@@ -54,15 +54,16 @@ class Operation(APIRoute):
         if asked:
             refusals = responses(*ACCESS_ERRORS, validation=False)
             kwargs["responses"] = merged(kwargs.get("responses") or {}, refusals)
-        if _WORK in (kwargs.get("dependencies") or ()):
-            kwargs["responses"] = merged(kwargs["responses"], responses(OverloadedError, validation=False))
         if "POST" in kwargs["methods"]:
             kwargs["responses"] = merged(kwargs.get("responses") or {}, REPLAY_RESPONSES)
             kwargs["openapi_extra"] = {"parameters": [KEY_HEADER]}
         super().__init__(*args, **kwargs)
         scopes = frozenset(access.Scope(scope) for mark in asked for scope in mark.scopes or ())
-        entrance = Replay(super().handle)
-        admission = Admission(entrance, is_work=_WORK in self.dependencies, reads_body=self.body_field is not None)
+        admission = Admission(
+            Replay(super().handle), is_work=_WORK in self.dependencies, reads_body=self.body_field is not None
+        )
+        if admission.takes_room:
+            self.responses = merged(self.responses, responses(OverloadedError, validation=False))
         self._entrance = Access(Attempts(admission, operation=self.name), scopes=scopes if asked else None)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

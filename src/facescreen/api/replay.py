@@ -1,13 +1,19 @@
 """Was it asked before: an ``Idempotency-Key`` gives the first answer again."""
 
+import asyncio
 import json
 import re
+from collections import deque
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facescreen import acting
+from facescreen.api.bodies import MAX_FORM_PARTS
 from facescreen.api.problems import responses
 from facescreen.errors import (
     IdempotencyInProgressError,
@@ -60,11 +66,17 @@ class Replay:
         body = await _body(receive)
         if body is None:
             return
+        try:
+            payload = await asyncio.to_thread(_payload, dict(scope["headers"]).get(b"content-type", b""), body)
+        except HTTPException as error:
+            # Told to the operation as it reads, so that it is answered and recorded as without a key.
+            await self._app(scope, _refusing(error), send)
+            return
         request = KeyedRequest(
             actor=acting.actor.get(),
             operation=f"POST {scope['path']}?{scope['query_string'].decode('latin-1')}",
             key=keys[0].decode(),
-            payload=_payload(dict(scope["headers"]).get(b"content-type", b""), body),
+            payload=payload,
         )
 
         async def work() -> Outcome:
@@ -79,30 +91,35 @@ class Replay:
         await send({"type": "http.response.body", "body": content})
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body, ``None`` if the caller went away before it was whole."""
-    chunks = []
+async def _body(receive: Receive) -> deque[bytes] | None:
+    """The whole body in the pieces that it came in, ``None`` if the caller went away before it was whole."""
+    chunks = deque[bytes]()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return chunks
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives the body once more, in one piece."""
-    is_given = False
+def _again(body: deque[bytes], receive: Receive) -> Receive:
+    """Gives the body once more, and keeps nothing of what was given."""
 
     async def given() -> Message:
-        nonlocal is_given
-        if is_given:
+        if not body:
             return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        await asyncio.sleep(0)  # others have their turn between the pieces, as while they came in
+        return {"type": "http.request", "body": body.popleft(), "more_body": bool(body)}
 
     return given
+
+
+def _refusing(error: HTTPException) -> Receive:
+    async def refused() -> Message:
+        raise error
+
+    return refused
 
 
 async def _outcome(app: ASGIApp, scope: Scope, receive: Receive) -> Outcome:
@@ -133,12 +150,21 @@ def _unpacked(answer: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     return status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], content
 
 
-def _payload(content_type: bytes, body: bytes) -> bytes:
-    """Type and body as the same bytes whenever the same is sent: a form has another boundary each time."""
+def _payload(content_type: bytes, chunks: Iterable[bytes]) -> bytes:
+    """Type and body as the same bytes whenever the same is sent: a form has another boundary each time.
+
+    Raises:
+        HTTPException: the form has more parts than any operation takes.
+    """
+    body = b"".join(chunks)
     media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not media_type.startswith(b"multipart/") or not boundary:
         return content_type + b"\0" + body
-    parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
+    most = MAX_FORM_PARTS + 2  # with what is before the first and after the last
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary, most)
+    if len(parts) > most:
+        raise HTTPException(400, f"the form has more than {MAX_FORM_PARTS:,} parts")
     # With their lengths, because a part may hold anything.
-    return media_type + b"\0" + b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    framed = chain.from_iterable((b"%d:" % len(part), part) for part in parts)
+    return b"".join(chain((media_type, b"\0"), framed))

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facescreen import errors
 from facescreen.acting import ANYBODY, actor
+from facescreen.api.bodies import MAX_JSON_VALUES
 from facescreen.api.rate_limits import RateLimit, RateLimits
 from facescreen.api.rekognition.attempts import Attempts
 from facescreen.api.rekognition.endpoint import Caller, Operation, RekognitionEndpoint
@@ -336,6 +337,18 @@ def test_other_content_types_are_not_of_the_protocol(port: int, desk: Desk, cont
 def test_what_is_not_json_of_the_right_types_is_refused(port: int, desk: Desk, body: bytes) -> None:
     reply = send(port, body)
     assert (reply.status, reply.document["__type"]) == (400, "SerializationException")
+    assert not desk.asked
+
+
+@pytest.mark.parametrize(
+    "values",
+    [b"{}," * MAX_JSON_VALUES + b"0", b",".join([b"[" * 500 + b"]" * 500] * (MAX_JSON_VALUES // 500))],
+    ids=["side by side", "in each other"],
+)
+def test_documents_of_too_many_values_are_not_looked_at(port: int, desk: Desk, values: bytes) -> None:
+    reply = send(port, b'{"Unknown": [%s]}' % values)
+    assert (reply.status, reply.document["__type"]) == (400, "SerializationException")
+    assert reply.document["Message"] == "the request body has more than 10,000 values"
     assert not desk.asked
 
 

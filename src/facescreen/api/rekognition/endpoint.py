@@ -5,6 +5,7 @@ and nothing of faces: operations are given to it. All of its answers, refusals i
 code, message and request id from them.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facescreen import errors
 from facescreen.acting import ANYBODY, actor
+from facescreen.api.bodies import MAX_JSON_VALUES, has_too_many_values
 from facescreen.api.locality import is_from_this_machine
 from facescreen.api.rate_limits import RateLimits, address_of
 from facescreen.api.rekognition.faults import RekognitionFault, not_serializable, unknown_operation
@@ -140,7 +142,9 @@ class RekognitionEndpoint:
         caller = await self._caller(request, raw, verify)
         request.state.attempted = _target(raw).removeprefix(TARGET_PREFIX)
         operation, model = self._operations[_target(raw)]
-        document = model.encode(await operation(model.decode(_parsed(raw.body)), caller))
+        # In a thread, because images are decoded from base64 on the way.
+        asked = await asyncio.to_thread(lambda: model.decode(_parsed(raw.body)))
+        document = model.encode(await operation(asked, caller))
         await _response(document, str(uuid4()))(scope, receive, send)
 
     async def _caller(
@@ -176,6 +180,8 @@ def _is_local(request: Request) -> bool:
 
 
 def _parsed(body: bytes) -> object:
+    if has_too_many_values(body):
+        raise not_serializable(f"the request body has more than {MAX_JSON_VALUES:,} values")
     try:
         return json.loads(body.decode())
     except (ValueError, RecursionError):
