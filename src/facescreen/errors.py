@@ -422,7 +422,7 @@ class DatabaseBusyError(UnavailableError):
 
 
 class StorageFullError(UnavailableError):
-    """A write failed because the disk is full or read-only; searches go on."""
+    """The disk is full, read-only or failing, or a file another user's or moved away; searches go on."""
 
     code = "storage_full"
     retry_after_seconds = 60

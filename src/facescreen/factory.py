@@ -25,6 +25,7 @@ from facescreen.errors import (
     InvalidThresholdError,
     NotReadyError,
     StartupError,
+    StorageFullError,
     ThresholdRequiredError,
 )
 from facescreen.images.fetch import Fetcher
@@ -549,6 +550,24 @@ async def start(services: Services) -> None:
     Raises:
         StartupError: too many photos have no embedding of the configured model, or it has no threshold.
     """
+    try:
+        if services.facade is not None:
+            await services.facade.people.forget_expired()
+        for entry in await services.register.abandoned():
+            await services.register.finish(entry)
+        await _synchronise(services)
+        if services.reindex is not None:
+            for collection in await services.collections.all():
+                await services.reindex.ensure(collection.id, services.settings.model_name)
+        await services.health.health()
+    except ThresholdRequiredError as error:
+        raise StartupError(f"MATCH_THRESHOLD or FALSE_ALERT_BUDGET: {error}") from None
+    except (FolderEmptyError, EmbeddingsMissingError, EmbeddingsUnreadableError, AwsError) as error:
+        raise StartupError(str(error)) from None
+
+
+async def _synchronise(services: Services) -> None:
+    """Enroll the photos in the folder. Where that cannot be read or written, who is on the list already is searched."""
     last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
@@ -558,19 +577,10 @@ async def start(services: Services) -> None:
             logger.info("folder_sync_running", extra={"done": done, "total": total})
 
     try:
-        if services.facade is not None:
-            await services.facade.people.forget_expired()
-        for entry in await services.register.abandoned():
-            await services.register.finish(entry)
         report = await services.sync.sync(progress)
-        if services.reindex is not None:
-            for collection in await services.collections.all():
-                await services.reindex.ensure(collection.id, services.settings.model_name)
-        await services.health.health()
-    except ThresholdRequiredError as error:
-        raise StartupError(f"MATCH_THRESHOLD or FALSE_ALERT_BUDGET: {error}") from None
-    except (FolderEmptyError, EmbeddingsMissingError, EmbeddingsUnreadableError, AwsError) as error:
-        raise StartupError(str(error)) from None
+    except StorageFullError as error:
+        logger.warning("folder_not_synchronised", extra={"code": error.code})
+        return
     counts = {name: len(getattr(report, name)) for name in ("added", "withdrawn", "skipped", "warnings")}
     logger.info("folder_synchronised", extra=counts)
     for skipped in report.skipped:

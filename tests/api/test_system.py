@@ -159,17 +159,29 @@ async def test_an_unforeseen_error_tells_nothing_but_the_request_id(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(OverloadedError("x"), 503), (DatabaseBusyError("x"), 503), (StorageFullError("x"), 507)]
+    ("error", "status", "seconds"),
+    [
+        (OverloadedError("x"), 503, 1),
+        (DatabaseBusyError("x"), 503, 1),
+        (StorageFullError("x"), 507, 60),
+        (errors.DeadlineExceededError("x"), 504, 1),
+        (errors.FetchTimeoutError("x"), 504, 1),
+    ],
 )
 async def test_passing_conditions_say_when_to_try_again(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, error: errors.UnavailableError, status: int
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    error: errors.FacescreenError,
+    status: int,
+    *,
+    seconds: int,
 ) -> None:
     async def fail(*_: object, **__: object) -> Any:
         raise error
 
     monkeypatch.setattr(screenings, "get_screening", fail)
     response = await client.get("/processed-images/1")
-    assert (response.status_code, response.headers["retry-after"]) == (status, str(error.retry_after_seconds))
+    assert (response.status_code, response.headers["retry-after"]) == (status, str(seconds))
 
 
 async def test_a_schema_that_is_not_at_head_refuses_to_start(settings: Settings, tmp_path: Path) -> None:

@@ -165,11 +165,11 @@ class TestResolving:
         """What the names resolve to, one list per question; the last one stays."""
         prepared: list[list[str]] = []
 
-        async def getaddrinfo(_: object, host: str, port: int, **options: int) -> list[object]:
+        def getaddrinfo(host: str, port: int, **options: int) -> list[object]:
             addresses = prepared.pop(0) if len(prepared) > 1 else prepared[0]
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         return prepared
 
     async def test_one_bad_answer_blocks_the_name(self, answers: list[list[str]]) -> None:

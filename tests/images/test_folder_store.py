@@ -12,6 +12,7 @@ import pytest
 
 from facescreen.errors import StorageFullError
 from facescreen.images.folder_store import FolderStore
+from tests.ordinary import ordinary_rights
 
 
 def everything(root: Path) -> set[str]:
@@ -202,3 +203,65 @@ async def test_deleting_what_is_gone_already_removes_the_folder_that_a_killed_de
     (tmp_path / "ada").mkdir()
     await FolderStore(tmp_path).delete("ada/1.jpg")
     assert everything(tmp_path) == set()
+
+
+@contextmanager
+def forbidden(path: Path, mode: int) -> Iterator[None]:
+    """Nobody but root may do more with it than this."""
+    before = path.stat().st_mode
+    path.chmod(mode)
+    try:
+        with ordinary_rights():
+            yield
+    finally:
+        path.chmod(before)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100], ids=oct)
+async def test_photos_in_a_folder_that_cannot_be_read_are_never_left_out(tmp_path: Path, mode: int) -> None:
+    store = FolderStore(tmp_path)
+    for name in ("a/b.jpg", "c/d/e.jpg", "c/f.jpg"):
+        await store.put(name, b"x")
+    for folder in ("c", "c/d"):
+        with forbidden(tmp_path / folder, mode):
+            for names in (store.list(), store.list("c"), store.unusable()):
+                with pytest.raises(StorageFullError, match="cannot be read") as caught:
+                    await names
+                assert str(tmp_path) not in str(caught.value)
+            assert await store.list("a") == ["a/b.jpg"]
+            assert await store.get("a/b.jpg") == b"x"
+    assert await store.list() == ["a/b.jpg", "c/d/e.jpg", "c/f.jpg"]
+
+
+async def test_photos_of_another_user_are_refused_as_those_on_a_failing_disk(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for name in ("a/b.jpg", "a/c.jpg"):
+        await store.put(name, b"x")
+    with forbidden(tmp_path / "a" / "b.jpg", 0o000):
+        with pytest.raises(StorageFullError, match="cannot be read"):
+            await store.get("a/b.jpg")
+        assert await store.get("a/c.jpg") == b"x"
+    with forbidden(tmp_path / "a", 0o500):
+        for change in (store.delete("a/b.jpg"), store.put("a/d.jpg", b"x")):
+            with pytest.raises(StorageFullError, match="another user's"):
+                await change
+    assert everything(tmp_path) == {"a", "a/b.jpg", "a/c.jpg"}
+
+
+async def test_what_is_another_users_by_nature_is_no_part_of_it(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for name in ("a/b.jpg", ".snapshot/b.jpg", "lost+found/b.jpg", "a/lost+found/b.jpg"):
+        write(tmp_path / name, b"x")
+    (tmp_path / "link").symlink_to(".snapshot")
+    with forbidden(tmp_path / ".snapshot", 0), forbidden(tmp_path / "lost+found", 0):
+        assert await store.list() == ["a/b.jpg", "a/lost+found/b.jpg"]
+
+
+async def test_what_another_user_left_half_written_stops_no_start(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("a/b.jpg", b"x")
+    write(tmp_path / ".incoming" / "half", b"half")
+    for path in (".incoming/half", ".incoming"):
+        with forbidden(tmp_path / path, 0):
+            assert await FolderStore(tmp_path).get("a/b.jpg") == b"x"
+            await store.delete("a/gone.jpg")

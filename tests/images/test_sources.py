@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -216,7 +216,15 @@ async def test_urls_that_are_not_fetched(sources: ImageSources, url: str) -> Non
     ("source", "identifier"),
     [
         ("samples/a b.jpg", "samples/a b.jpg"),
-        ("https://me:secret@example.com:8443/a/@b.jpg?token=1#x", "https://example.com:8443/a/@b.jpg"),
+        ("https://example.com:8443/a/b.jpg?token=1#x", "https://example.com:8443/a/b.jpg"),
+        ("https://example.com/@a/b@2x.jpg?mail=me@example.com", "https://example.com/@a/b@2x.jpg"),
+        ("https://me:secret@example.com:8443/a/@b.jpg?token=1#x", "https://b.jpg"),
+        ("http://me:sec?ret@example.com/", "http://example.com/"),
+        ("http://to/ken@example.com/", "http://example.com/"),
+        ("me:secret@example.com/x.jpg", "example.com/x.jpg"),
+        ("m_e:secret@example.com/x.jpg", "example.com/x.jpg"),
+        ("jdbc:mysql://me:secret@example.com/x", "example.com/x"),
+        ("samples/b@2x.jpg", "samples/b@2x.jpg"),
         ("http://p@ss@example.com/#a?b", "http://example.com/"),
         ("https://example.com?q=/x", "https://example.com"),
         ("ftp://user@example.com/x.jpg", "ftp://example.com/x.jpg"),
@@ -230,6 +238,19 @@ async def test_urls_that_are_not_fetched(sources: ImageSources, url: str) -> Non
 )
 def test_identifiers(source: str, identifier: str) -> None:
     assert describe(source) == identifier
+
+
+@given(
+    scheme=st.sampled_from(
+        ["http://", "HTTPS:", "http:\\\\", "https:///", "ftp://", "jdbc:mysql://", "x_y://", "//", ""]
+    ),
+    user=st.text(alphabet="ab.1/?#@\\\\ %:[", min_size=1, max_size=12),
+    password=st.text(alphabet="cd.2/?#@\\\\ %:[", max_size=12),
+)
+@example(scheme="", user="ab", password="//cd")
+@example(scheme="http://", user="a", password="1.2/c@d")
+def test_nothing_of_a_user_or_password_is_kept_however_it_is_written(scheme: str, user: str, password: str) -> None:
+    assert not {*"abcd12"} & {*describe(f"{scheme}{user}:{password}@xyz.net/z.jpg").removeprefix(scheme)}
 
 
 def test_inline_data_that_does_not_decode_is_never_quoted() -> None:

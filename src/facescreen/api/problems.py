@@ -102,6 +102,14 @@ IMAGE_ERRORS = (
 AWS_ERRORS = tuple(error for error in STATUS if issubclass(error, errors.AwsError))
 """What every call of Rekognition or S3 can meet, with ``FACE_PROCESSING_BACKEND=aws_rekognition``."""
 
+_PASSING = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""What says when to try again."""
+
 _HTTP_CODES = {
     HTTPStatus.BAD_REQUEST: "malformed_request",
     HTTPStatus.NOT_FOUND: "not_found",
@@ -168,14 +176,16 @@ def problem(
 
 def from_error(error: FacescreenError) -> JSONResponse:
     """The response to one of our own errors."""
+    status = STATUS[type(error)]
+    seconds = (error if isinstance(error, UnavailableError) else UnavailableError).retry_after_seconds
     response = problem(
-        STATUS[type(error)],
+        status,
         error.code,
         str(error),
         faults=[Fault(location=file.file, code=file.code, detail=file.detail) for file in error.files]
         if isinstance(error, EnrollmentRejectedError | DuplicateEntryError)
         else None,
-        retry_after=error.retry_after_seconds if isinstance(error, UnavailableError) else None,
+        retry_after=seconds if status in _PASSING else None,
     )
     if isinstance(error, errors.UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"

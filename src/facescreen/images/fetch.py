@@ -7,7 +7,6 @@ header, in SNI and in the certificate check. No environment variable and no prox
 
 import asyncio
 import re
-import socket
 import zlib
 from collections.abc import Collection, Iterable
 from ipaddress import IPv6Network, ip_address, ip_network
@@ -16,6 +15,7 @@ import httpcore  # noqa: TID251 - the only fetcher
 import httpx  # noqa: TID251 - the only fetcher
 
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
+from facescreen.images.resolver import Resolver
 
 MAX_REDIRECTS = 3
 MAX_PORT = 65_535
@@ -83,7 +83,7 @@ class Fetcher:
             UrlNotAllowedError: here or after a redirect: another scheme, user information, a port or an address that is
                 not public, a name that does not resolve (else the answer would tell which internal names exist), or a
                 step from https to http.
-            FetchTimeoutError: the deadline passed.
+            FetchTimeoutError: the deadline passed, or too many names wait for an answer.
             ImageTooLargeError: the body is larger than ``max_bytes``.
             FetchFailedError: the upstream refused the connection, failed TLS or HTTP, or answered with an error.
         """
@@ -145,6 +145,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed_hosts: Collection[str]) -> None:
         self._allowed_hosts = allowed_hosts
         self._network = httpcore.AnyIOBackend()
+        self._resolver = Resolver()
 
     async def connect_tcp(  # noqa: PLR0917  (httpcore's interface, and its timeout)
         self,
@@ -157,11 +158,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         exempt = host in self._allowed_hosts or f"{host}:{port}" in self._allowed_hosts
         if not exempt and port not in _PUBLIC_PORTS:
             raise UrlNotAllowedError
-        try:
-            answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            answers = []
-        addresses = dict.fromkeys(str(answer[4][0]) for answer in answers)
+        addresses = await self._resolver.addresses(host, port)
         if not exempt and not (addresses and all(map(_is_public, addresses))):
             raise UrlNotAllowedError
         for address in addresses:

@@ -7,9 +7,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from facescreen.errors import StorageFullError
@@ -18,7 +18,16 @@ from facescreen.images.store import IMAGE_SUFFIXES, name_parts
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_MEDIUM_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP}
+_MEDIUM_FAULTS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.EACCES,
+    errno.EPERM,
+}  # fmt: skip
+_NOT_WRITTEN = (
+    "the image could not be written: the disk is full, read-only or failing, or its folder is none or another user's"
+)
+_NOT_READ = "a folder of photos or one of its files cannot be read: the disk is failing, or it is another user's"
+_OF_THE_DISK = "lost+found"
+"""At its top; for root alone."""
 _BLOCK = 4096
 """Bytes that a file system keeps in no smaller place than a block of its own, which a full one has not got."""
 
@@ -57,7 +66,7 @@ class FolderStore:
         """Write a file and remove it again.
 
         Raises:
-            StorageFullError: the disk is full, read-only or failing.
+            StorageFullError: the disk is full, read-only or failing, or the folder another user's.
         """
         await asyncio.to_thread(self._try)
 
@@ -107,13 +116,14 @@ class FolderStore:
                 raise FileNotFoundError(errno.ENOENT, "the temporary file is gone")
 
     def _get(self, parts: tuple[str, ...]) -> bytes:
-        try:
-            with open_beneath(self._root, parts) as file:
-                return file.read()
-        except OSError as error:
-            if error.errno in _ABSENT:
-                raise FileNotFoundError("no image has this name") from None
-            raise
+        with medium_faults_translated(_NOT_READ):
+            try:
+                with open_beneath(self._root, parts) as file:
+                    return file.read()
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    raise FileNotFoundError("no image has this name") from None
+                raise
 
     def _delete(self, parts: tuple[str, ...]) -> None:
         with medium_faults_translated():
@@ -141,27 +151,34 @@ class FolderStore:
                 return
 
     def _names(self, parts: tuple[str, ...]) -> Iterator[str]:
+        """Never without those of a folder that cannot be read, whose photos would be taken for removed."""
+        folders = [parts]
+        with medium_faults_translated(_NOT_READ):
+            while folders:
+                yield from self._names_in(folders.pop(), folders)
+
+    def _names_in(self, parts: tuple[str, ...], folders: MutableSequence[tuple[str, ...]]) -> Iterator[str]:
+        """The images of one folder; its sub-folders go to the others."""
         try:
-            with folder_beneath(self._root, parts) as top:
-                for folder, folders, files, descriptor in os.fwalk(".", dir_fd=top):
-                    folders[:] = [name for name in folders if not name.startswith(".")]
-                    for name in files:
-                        path = PurePosixPath(*parts, folder, name)
-                        if (
-                            path.suffix.lower() in IMAGE_SUFFIXES
-                            and not name.startswith(".")
-                            and _is_own(name, descriptor)
-                        ):
-                            yield path.as_posix()
+            with folder_beneath(self._root, parts) as folder, os.scandir(folder) as found:
+                for entry in found:
+                    name = (*parts, entry.name)
+                    if entry.name.startswith(".") or name == (_OF_THE_DISK,):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(name)
+                    elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is_own(entry.name, folder):
+                        yield "/".join(name)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise
 
     def _sweep(self) -> None:
-        with suppress(FileNotFoundError):
+        with medium_faults_translated(_NOT_READ), suppress(FileNotFoundError, PermissionError):
             for path in self._incoming.iterdir():
-                # Whoever writes a file holds a lock on it: one that can be had has lost its writer.
-                with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                # Whoever writes a file holds a lock on it: one that can be had has lost its writer. Another user's
+                # keeps nobody from working, and whatever has to be written says so.
+                with suppress(FileNotFoundError, BlockingIOError, PermissionError), path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
 
@@ -201,13 +218,14 @@ def _is_own(name: str, folder: int) -> bool:
 
 
 @contextmanager
-def medium_faults_translated() -> Iterator[None]:
-    """Raise :class:`facescreen.errors.StorageFullError` where the block finds the disk full, read-only or failing."""
+def medium_faults_translated(failure: str = _NOT_WRITTEN) -> Iterator[None]:
+    """Raise :class:`facescreen.errors.StorageFullError` where the block finds the disk full, read-only or failing.
+
+    As well where a folder is none, or it or a file another user's.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _MEDIUM_FAULTS:
-            raise StorageFullError(
-                "the image could not be written: the disk is full, read-only or failing, or its folder is none"
-            ) from error
+            raise StorageFullError(failure) from error
         raise

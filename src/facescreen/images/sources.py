@@ -21,7 +21,8 @@ MAX_PATH_LENGTH = 4_096
 """Longest text that can be a path (Linux ``PATH_MAX``)."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{1,30}):")
-_USERINFO = re.compile(r"^([^:]+:[/\\]*)[^/\\]*@")
+_NO_USER = re.compile(r"(https?|ftp):[/\\]+", re.IGNORECASE)
+"""What a URL begins with; before another colon may be a user."""
 _WHITESPACE = b" \t\r\n\f\v"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -112,9 +113,9 @@ class ImageSources:
 def describe(source: str) -> str:
     """What stands for the source in answers and records, whether or not it could be read.
 
-    A path as it was given; a URL without user, query and fragment, which may be secret; ``sha256:`` and 16 hex digits
-    for inline data (of the text itself where it does not decode). Unprintable characters are replaced, and no more than
-    ``MAX_PATH_LENGTH`` are kept.
+    A path as it was given; a URL without query and fragment and whatever may be a user or a password, which may be
+    secret; ``sha256:`` and 16 hex digits for inline data (of the text itself where it does not decode). Unprintable
+    characters are replaced, and no more than ``MAX_PATH_LENGTH`` are kept.
     """
     text = source.strip()
     match _kind(text):
@@ -124,8 +125,22 @@ def describe(source: str) -> str:
             except InvalidBase64Error:
                 return _digest(text.encode(errors="surrogatepass"))
         case _Kind.URL | _Kind.OTHER_URL:
-            text = _USERINFO.sub(r"\1", re.split(r"[?#]", text, maxsplit=1)[0])
+            text = re.split(r"[?#]", _anonymous(text), maxsplit=1)[0]
+        case _Kind.PATH:
+            text = _anonymous(text)
     return printable(text[:MAX_PATH_LENGTH])
+
+
+def _anonymous(text: str) -> str:
+    """The text without what may be user information, also of a URL that is none: nobody escapes what he pastes.
+
+    That is all up to the last at sign, unless it has no colon and is a path, or a dotted host with one.
+    """
+    begin = scheme[0] if (scheme := _NO_USER.match(text)) else ""
+    before, at, after = text.removeprefix(begin).rpartition("@")
+    host, *path = re.split(r"[/\\?#]", before, maxsplit=1)
+    is_host = bool(path) and "." in host and "@" not in host
+    return begin + after if ":" in before or (begin and at and not is_host) else text
 
 
 def printable(text: str) -> str:

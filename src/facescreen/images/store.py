@@ -26,6 +26,7 @@ class ImageStore(Protocol):
 
         Raises:
             FileNotFoundError: nothing has the name.
+            StorageFullError: the medium is failing, or the image another user's.
         """
         ...
 
@@ -33,12 +34,16 @@ class ImageStore(Protocol):
         """Remove the image for good, and folders that it leaves empty. A name that nothing has is fine.
 
         Raises:
-            StorageFullError: the medium is read-only or failing.
+            StorageFullError: the medium is read-only or failing, or the image another user's.
         """
         ...
 
     async def list(self, folder: str | None = None) -> list[str]:
-        """The names of all images, or of those in and below a folder, sorted."""
+        """The names of all images, or of those in and below a folder, sorted.
+
+        Raises:
+            StorageFullError: not all of them can be listed.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +15,7 @@ from facescreen.db.key_ring import KeyRing, Masters
 from facescreen.db.seals import BrokenEmbedding, Sealed
 from facescreen.domain.sealing import SealBrokenError
 from facescreen.domain.trail import Action
-from facescreen.errors import StartupError
+from facescreen.errors import StartupError, StorageFullError
 from facescreen.images.sealed_store import SealedStore
 from facescreen.services.files import StoredFiles
 from facescreen.services.reindex import Progress
@@ -188,7 +189,7 @@ class EncryptionService:
                         opened += not is_erased  # what is not sealed has no key
                     except SealBrokenError:
                         erased += is_erased
-                    except FileNotFoundError:
+                    except (FileNotFoundError, StorageFullError):
                         continue
             if opened or erased:
                 return opened, erased
@@ -254,7 +255,8 @@ async def require_unsealed(database: Database, stores: Mapping[StoreName, Sealed
     newest = ((StoreName.BLACKLIST, photo), (StoreName.BUCKET, photo), (StoreName.PROCESSED, copy))
     for store, name in newest:
         if not is_sealed and name is not None and store in stores:
-            is_sealed = await _is_sealed(stores[store], name)
+            with suppress(StorageFullError):  # what is encrypted and cannot be read is as safe as what is missing
+                is_sealed = await _is_sealed(stores[store], name)
     if is_sealed:
         raise StartupError("ENCRYPTION_KEY_DIR: must be set, for there are encrypted data")
 
