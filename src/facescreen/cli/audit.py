@@ -1,6 +1,5 @@
 """Commands that check what is stored, and what was done."""
 
-import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -27,9 +26,10 @@ def audit(context: click.Context, fix: bool) -> None:  # noqa: FBT001 - given by
     The commands are about the audit trail, which says who did what.
     """
     if context.invoked_subcommand is None:
-        asyncio.run(_audit(fix=fix))
+        _audit(fix=fix)
 
 
+@coroutine
 async def _audit(*, fix: bool) -> None:
     from facescreen.factory import open_services
     from facescreen.services.audit import FindingKind

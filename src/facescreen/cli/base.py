@@ -1,6 +1,8 @@
 """What the commands share."""
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -15,11 +17,23 @@ P = ParamSpec("P")
 
 
 def coroutine(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """What runs a coroutine to its end."""
+    """What runs a coroutine to its end, or until SIGTERM; then it cleans up, and the exit status is 143."""
+
+    async def until_terminated(*args: P.args, **kwargs: P.kwargs) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101 - this one
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            await function(*args, **kwargs)
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(function(*args, **kwargs))
+        try:
+            asyncio.run(until_terminated(*args, **kwargs))
+        except asyncio.CancelledError:
+            sys.exit(128 + signal.SIGTERM)
 
     return run
 

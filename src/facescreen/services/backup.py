@@ -10,12 +10,13 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from facescreen import __version__
 from facescreen.db import snapshot
@@ -28,6 +29,8 @@ from facescreen.images.sealed_store import is_sealed
 from facescreen.images.store import ImageStore
 from facescreen.services.archive import DATABASE, ArchiveWriter, Manifest, Progress, created, member_name, translated
 from facescreen.services.trail import record
+
+T = TypeVar("T")
 
 _FAILURE = "the backup could not be written"
 _UNFINISHED = ".facescreen-backup-"
@@ -87,7 +90,7 @@ class BackupService:
                     missing=sorted(map(member_name, missing)),
                     not_included=self._not_included,
                 )
-                digest = await asyncio.to_thread(writer.finish, manifest)
+                digest = await _finished(lambda: writer.finish(manifest))
                 report = BackupReport(len(writer.names) - 2, file.tell(), manifest.missing)
             # Nobody has a backup of which the trail knows nothing.
             async with self._database.write() as connection:
@@ -103,7 +106,7 @@ class BackupService:
         odd_before: set[tuple[FileName, str | None]] = set()
         while True:
             (folder / DATABASE).unlink(missing_ok=True)
-            taken = await asyncio.to_thread(snapshot.take, self._database.path, folder / DATABASE)
+            taken = await _finished(lambda: snapshot.take(self._database.path, folder / DATABASE))
             wanted = {member_name(file): file for file in self._files(taken)}
             # What this snapshot does not say: files, each with the digest that it has or with none if it is not there.
             odd: set[tuple[FileName, str | None]] = set()
@@ -140,6 +143,16 @@ class BackupService:
             *(FileName(StoreName.BLACKLIST, name) for name in photos),
             *(FileName(StoreName.PROCESSED, name) for name in taken.copies),
         }
+
+
+async def _finished(work: Callable[[], T]) -> T:
+    """Result of work in a thread, which is over also if this is cancelled: what it writes goes with its folder."""
+    running = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
 @contextmanager
