@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, Integer, LargeBinary, case, cast, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Integer, LargeBinary, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db.schema import audit_chain, audit_events
-from facescreen.domain.trail import Action, Event, Head, Link, stamp
+from facescreen.domain.trail import Event, Head, Link, stamp
 
 _AT = func.json_extract(audit_events.c.event, "$.at")
 
@@ -57,15 +57,6 @@ async def first_since(connection: AsyncConnection, moment: datetime) -> int:
     found = select(audit_events.c.id).where(stamp(moment) <= _AT).order_by(audit_events.c.id).limit(1)
     first: int | None = (await connection.execute(found)).scalar_one_or_none()
     return first if first is not None else (await extent(connection)).last.id + 1
-
-
-async def last_of(connection: AsyncConnection, *actions: Action) -> Action | None:
-    """Which of these was done last, ``None`` if the trail has none of them."""
-    event = audit_events.c.event
-    action = case((func.json_valid(event) == 1, func.json_extract(event, "$.action")))
-    found = select(action).where(action.in_(actions)).order_by(audit_events.c.id.desc()).limit(1)
-    last: str | None = (await connection.execute(found)).scalar_one_or_none()
-    return None if last is None else Action(last)
 
 
 async def cut(connection: AsyncConnection, first: int) -> int:

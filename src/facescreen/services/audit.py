@@ -107,13 +107,12 @@ class AuditService:
         Raises:
             AwsError: the outside service or the bucket cannot be asked.
         """
-        repaired = False
-        async for finding in self._findings(fix=fix):
-            repaired |= finding.repaired
-            yield finding
-        if repaired:
+        if fix:
+            # First: repairs are many transactions, and what ends them half way leaves none without an event.
             async with self._database.write() as connection:
                 await record(connection, Action.AUDIT_FIX)
+        async for finding in self._findings(fix=fix):
+            yield finding
 
     async def _findings(self, *, fix: bool) -> AsyncIterator[Finding]:
         async for finding in self._unfinished(fix=fix):
