@@ -34,7 +34,7 @@ bench: $(DEV)  ## speed and memory against DeepFace and the bare models, printed
 	$(BIN)/python -m bench
 
 torture: $(DEV)  ## the long forms of the tests of faults: kills, workers, the stateful machine, hostile input
-	CRASH_ROUNDS=300 WORKER_CYCLES=1000 MACHINE_RUNS=500 TRAIL_EXAMPLES=200 MUTATIONS=10000 FUZZ_EXAMPLES=100 \
+	CRASH_ROUNDS=300 WORKER_CYCLES=1000 MACHINE_RUNS=600 TRAIL_EXAMPLES=200 MUTATIONS=10000 FUZZ_EXAMPLES=100 \
 	FAULT_STRIDE=1 \
 	$(BIN)/pytest tests/crash tests/db/test_key_ring.py tests/concurrency/test_worker_cycles.py tests/faults tests/stateful \
 		tests/services/test_trail.py tests/images/test_mutations.py tests/api/test_fuzz.py

@@ -1,6 +1,6 @@
 """Anything in any order: every answer is what a small model says.
 
-``MACHINE_RUNS=500 MACHINE_STEPS=100 pytest tests/stateful`` is the long form, ``MACHINE_SEED=<number>`` repeats what a
+``MACHINE_RUNS=600 MACHINE_STEPS=100 pytest tests/stateful`` is the long form, ``MACHINE_SEED=<number>`` repeats what a
 failure's output names. Most runs are on the application in this process, some on a server that is killed: between two
 requests, or at any step of one.
 """
@@ -41,7 +41,7 @@ from tests.painted import Colour, PaintedBackend, inline, photo
 from tests.painted_server import HANGING, ServerProcess
 from tests.stateful.model import Entry, Face, Model, Photo, faces_of, outline_of_list, outline_of_results
 
-RUNS = int(os.environ.get("MACHINE_RUNS", "10"))
+RUNS = int(os.environ.get("MACHINE_RUNS", "6"))
 STEPS = int(os.environ.get("MACHINE_STEPS", "100" if RUNS >= 100 else "25"))
 SEED = int(os.environ.get("MACHINE_SEED") or secrets.randbits(32))
 LOOK_EVERY = 10
