@@ -268,6 +268,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
             database=database, stored=stored, replica=recognition.replica, gallery=recognition.gallery
         )
         trail = TrailService(database)
+        stack.push_async_callback(trail.aclose)
         facade = _facade(
             settings,
             recognition,

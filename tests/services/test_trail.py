@@ -28,6 +28,7 @@ from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.domain.trail import Action, Details, Head, Verification
 from facescreen.errors import NotFoundError
+from facescreen.services import trail as services_trail
 from facescreen.services.trail import TrailService, count_cut, cut, record, verify_lines
 from tests.at_rest import check_disk, events
 
@@ -386,6 +387,18 @@ async def test_what_is_recorded_is_there_with_the_change_and_not_without(setting
         "subject": None,
         "previous": "",
     }
+
+
+async def test_what_is_recorded_late_is_waited_for_in_the_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services_trail, "_FAILURE_SECONDS", 0.01)
+    async with opened(Database(settings.database_url).path) as database:
+        trail = TrailService(database)
+        async with database.write():
+            await trail.note_failure(Action.DETECT)
+        await trail.aclose()
+        assert [event["action"] for event in events(settings)] == ["detect"]
 
 
 async def test_a_part_of_the_trail_can_be_exported(settings: Settings) -> None:

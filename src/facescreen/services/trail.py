@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Unpack
+from typing import Any, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -65,6 +65,11 @@ class TrailService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def aclose(self) -> None:
+        """Wait for what is recorded after whoever asked was told."""
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def note(self, action: Action, **details: Unpack[Details]) -> None:
         """Record what has no transaction of its own, and does not fail where that cannot be recorded."""
@@ -80,7 +85,7 @@ class TrailService:
         """As :meth:`note`; where that takes longer than a second, it is recorded after whoever asked was told."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAILURE_SECONDS):
-                await to_the_end(self.note(action, **details))
+                await to_the_end(self.note(action, **details), self._running)
 
     async def export(
         self,
