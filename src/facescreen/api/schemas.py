@@ -85,6 +85,16 @@ AwareMoment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValid
 """The same, where a zone has to be given: hours matter, and nobody should have to guess."""
 
 
+def _no_other(number: object) -> object:
+    if isinstance(number, bool | str):
+        # Pydantic takes true for 1, which would match everybody as a threshold, and knows no TypeError.
+        raise ValueError("must be a number")  # noqa: TRY004
+    return number
+
+
+_Number = BeforeValidator(_no_other)
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -100,14 +110,14 @@ class ProcessRequest(_Request):
     detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
     model_name: ModelName | None = Field(default=None, description="Default: the setting of the same name.")
     distance_metric: EmbeddingMetric | None = Field(default=None, description="Default: the setting of the same name.")
-    threshold: float | None = Field(
+    threshold: Annotated[float | None, _Number] = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that matches. Default: chosen by the budget of false alerts for the list as it "
         "stands.",
     )
-    review_threshold: float | None = Field(
+    review_threshold: Annotated[float | None, _Number] = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
@@ -116,7 +126,7 @@ class ProcessRequest(_Request):
 
 
 class ClearRequest(_Request):
-    entry_id: int = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[7])
+    entry_id: Annotated[int, _Number] = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[7])
     note: Reason = Field(default="", examples=["brother, checked at the gate"])
 
 
