@@ -26,6 +26,8 @@ from tests.painted_server import HANGING, server_process
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))
 SEED = int(os.environ.get("FUZZ_SEED") or secrets.randbits(31))
 IS_LONG = EXAMPLES >= 20
+NOT_OURS = "positive_data_acceptance,ensure_resource_availability"
+"""Not all that fits the schema can be done, and a collection that was just made has no calibration to be deleted."""
 NOBODY_COUNTS = {"rate_limit_per_key": "", "rate_limit_per_address": "", "rate_limit_failures": ""}
 
 
@@ -64,7 +66,7 @@ async def test_whoever_is_on_this_machine(settings: Settings, tmp_path: Path) ->
         await fuzz(
             server.url,
             tmp_path,
-            "--exclude-checks=ignored_auth,positive_data_acceptance",
+            f"--exclude-checks=ignored_auth,{NOT_OURS}",
             *(() if IS_LONG else ("--phases=examples,fuzzing,stateful",)),
         )
         assert (await server.client.get("/")).is_success
@@ -83,7 +85,7 @@ async def test_whoever_has_a_key(settings: Settings, tmp_path: Path, header: str
             tmp_path,
             f"--header={header.format(key.text)}",
             "--generation-with-security-parameters=false",
-            "--exclude-checks=positive_data_acceptance",
+            f"--exclude-checks={NOT_OURS}",
             *(() if IS_LONG else ("--phases=fuzzing",)),
         )
         assert (await server.client.get("/")).is_success
