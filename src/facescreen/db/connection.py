@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from facescreen import metrics
+from facescreen.db.in_place import InPlace
 from facescreen.domain.sealing import DataKeys
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError, UnavailableError
 from facescreen.lifeline import require_wanted, uninterrupted
@@ -65,7 +66,9 @@ class Database:
         _make_private(self.path)
         self._turn = asyncio.Lock()
         self._head: str | None = None
-        self._file: os.stat_result | None = None
+        self._in_place = InPlace(
+            self.path, "the database cannot be used: its file was moved or removed; start the service again"
+        )
         self._truncation: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         # Only a migration makes a database; who looks where none is leaves none behind.
@@ -116,7 +119,7 @@ class Database:
                     # Also of a read: a cancelled one leaves its statement open, and the log could not be truncated. It
                     # lasts until the connection is given back: what was committed is to be finished and answered.
                     section.enter_context(uninterrupted())
-                    self._require_in_place()
+                    self._in_place.require()
                     await connection.execution_options(immediate=immediate)
                     async with AsyncExitStack() as transaction:
                         try:
@@ -172,15 +175,6 @@ class Database:
         """
         async with self._transaction(immediate=True) as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
-
-    def _require_in_place(self) -> None:
-        """Connections that are open would go on with a file that was moved or removed, and new ones with another."""
-        with suppress(OSError):
-            there = self.path.stat()
-            self._file = self._file or there
-            if os.path.samestat(self._file, there):
-                return
-        raise StorageFullError("the database cannot be used: its file was moved or removed; start the service again")
 
     def _exists(self, ending: str = "") -> bool:
         return Path(f"{self.path}{ending}").exists()

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from facescreen.db.batches import batches
 from facescreen.db.connection import BUSY_TIMEOUT_SECONDS
+from facescreen.db.in_place import InPlace
 from facescreen.domain.sealing import SealBrokenError, seal, unseal
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError
 
@@ -73,6 +74,10 @@ class KeyRing:
         self._folder = folder.resolve()
         self._lock = Lock()
         self._masters: dict[str, AESGCM] = {}
+        self._in_place = InPlace(
+            self._folder / "keys.db",
+            "the keys cannot be written: keys.db was moved or removed; start the service again",
+        )
         _require_apart(self._folder, [path.resolve() for path in apart_from])
         try:
             _make_private(self._folder)
@@ -80,7 +85,6 @@ class KeyRing:
             # Not opened if it is there: to close it again would end the locks that SQLite has on it in this process.
             with suppress(FileExistsError):
                 os.close(os.open(self._folder / "keys.db", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode=0o600))
-            self._file = (self._folder / "keys.db").stat()
             (self._folder / "turn.lock").touch(mode=0o600)
             self._turn = (self._folder / "turn.lock").open("rb")
         except OSError as error:
@@ -275,7 +279,7 @@ class KeyRing:
         with self._lock:
             fcntl.flock(self._turn, fcntl.LOCK_EX)
             try:
-                self._require_in_place()
+                self._in_place.require()
                 with self._transaction("IMMEDIATE"):
                     yield
                 if erase:  # from the write-ahead log, too
@@ -285,13 +289,6 @@ class KeyRing:
                         logger.warning("wal_not_truncated")
             finally:
                 fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-    def _require_in_place(self) -> None:
-        """SQLite would go on writing into a file that was moved or removed, and the key would be lost with it."""
-        with suppress(OSError):
-            if os.path.samestat(self._file, (self._folder / "keys.db").stat()):
-                return
-        raise StorageFullError("the keys cannot be written: keys.db was moved or removed; start the service again")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
