@@ -9,16 +9,16 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from facescreen.config import Settings
 from facescreen.factory import open_backup, restoration
 from tests.api.test_blacklist import enroll
 from tests.at_rest import check_disk, is_readable
 from tests.conftest import serving
 from tests.crash.mortal import Mortal
-from tests.painted import BLUE, GREEN, RED, photo
-from tests.services.test_backup import back_up, elsewhere, screen
+from tests.painted import GREEN, photo
+from tests.services.test_backup import archive, elsewhere, screen
+
+__all__ = ["archive"]
 
 STRIDE = 1 if int(os.environ.get("CRASH_ROUNDS", "8")) >= 100 else 9
 SEED = int(os.environ.get("CRASH_SEED") or secrets.randbits(32))
@@ -59,19 +59,6 @@ def dies(work: Work, settings: Settings, archive: Path, *, steps: int) -> bool:
     process.join()
     assert process.exitcode in {0, -9}
     return process.exitcode == -9
-
-
-@pytest.fixture
-async def archive(settings: Settings, tmp_path: Path) -> Path:
-    """A backup of a list of two, with a result."""
-    dropped = settings.blacklist_db_path / "Eve"
-    dropped.mkdir(parents=True)
-    (dropped / "eve.png").write_bytes(photo(BLUE))
-    async with serving(settings) as client:
-        await enroll(client, "Ada", photo(RED))
-        await screen(client, RED, BLUE)
-    await back_up(settings, tmp_path / "backup.tar")
-    return tmp_path / "backup.tar"
 
 
 async def test_killed_while_it_is_made(settings: Settings, archive: Path, tmp_path: Path) -> None:
