@@ -24,9 +24,11 @@ from facescreen.errors import (
     FolderEmptyError,
     InvalidThresholdError,
     NotReadyError,
+    PackageMissingError,
     StartupError,
     StorageFullError,
     ThresholdRequiredError,
+    WeightsMissingError,
 )
 from facescreen.images.fetch import Fetcher
 from facescreen.images.folder_store import FolderStore
@@ -410,6 +412,10 @@ async def _load(recognition: _Recognition) -> None:
         recognition.matcher.plan(ScreeningOptions())
     except InvalidThresholdError as error:
         raise StartupError(f"MATCH_THRESHOLD: {error}") from None
+    except (WeightsMissingError, PackageMissingError) as error:
+        raise StartupError(
+            f"{error}; or set DETECTOR_BACKEND and MODEL_NAME to what is here according to `facescreen weights list`"
+        ) from None
     except (NotReadyError, AwsError) as error:
         raise StartupError(str(error)) from None
 

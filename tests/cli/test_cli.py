@@ -161,6 +161,7 @@ def test_a_flipped_bit_in_the_weights_stops_the_start_with_one_line(tmp_path: Pa
     said = [line for line in done.stderr.splitlines() if "checksum" in line]
     assert len(said) == 1
     assert "onet.lz4 has not the expected checksum: facescreen weights pull mtcnn" in said[0]
+    assert "; or set DETECTOR_BACKEND and MODEL_NAME to what is here" in said[0]
     assert str(tmp_path) not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
