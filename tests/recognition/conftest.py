@@ -1,6 +1,5 @@
 """Photos with a free licence, and weights that are on this machine."""
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,6 @@ from facescreen.images.decode import decode
 from facescreen.recognition.weights import WeightStore
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-YUNET = Path(__file__).parents[3] / "shared/weights/face_detection_yunet_2023mar.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +37,5 @@ def collage(astronaut: Pixels, grace_hopper: Pixels) -> Pixels:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> WeightStore:
-    """The weights inside installed packages, and YuNet's where this machine has them."""
-    home = tmp_path_factory.mktemp("home")
-    if YUNET.is_file():
-        (home / ".deepface/weights").mkdir(parents=True)
-        shutil.copy(YUNET, home / ".deepface/weights")
-    return WeightStore(home)
+    """The weights inside installed packages."""
+    return WeightStore(tmp_path_factory.mktemp("home"))

