@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 import cv2
+import dlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +44,6 @@ from facescreen.recognition.alignment import (
 )
 from facescreen.recognition.catalog import MODELS
 from facescreen.recognition.detectors import Detector, load_detector
-from facescreen.recognition.dlib_resnet import DESCRIPTOR_SIZE, DlibResNet
 from facescreen.recognition.weights import WeightStore
 from facescreen.services.dataset import person_of
 from facescreen.services.evaluation import centred_face
@@ -52,8 +52,6 @@ Indices: TypeAlias = NDArray[np.intp]
 Chip: TypeAlias = NDArray[np.uint8]
 
 SIDE: Final = 150
-SHIFT: Final = 3
-"""Pixels of the chip: the 2 % of dlib's ``jitter_image``, as are the 3 degrees and percents below."""
 DRAWS: Final = 200
 PEOPLE_DRAWS: Final = 60
 NEAREST_STRANGERS: Final = 40_000
@@ -63,13 +61,6 @@ NEIGHBOURS: Final = 5
 
 
 # Views of a chip
-
-
-def shifted(chip: Chip, right: int, down: int) -> Chip:
-    """The chip moved by whole pixels; its edge is repeated where nothing is known."""
-    padded = np.pad(chip, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
-    top, left = SHIFT - down, SHIFT - right
-    return padded[top : top + SIDE, left : left + SIDE]
 
 
 def turned(chip: Chip, degrees: float, scale: float) -> Chip:
@@ -101,18 +92,8 @@ def grey(chip: Chip) -> Chip:
     return np.repeat(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8)
 
 
-CROSS: Final = ("right", "left", "down", "up")
-CORNERS: Final = ("right-down", "right-up", "left-down", "left-up")
 VIEWS: Final[Mapping[str, Callable[[Chip], Chip]]] = {
     "chip": lambda chip: chip,
-    "right": partial(shifted, right=SHIFT, down=0),
-    "left": partial(shifted, right=-SHIFT, down=0),
-    "down": partial(shifted, right=0, down=SHIFT),
-    "up": partial(shifted, right=0, down=-SHIFT),
-    "right-down": partial(shifted, right=SHIFT, down=SHIFT),
-    "right-up": partial(shifted, right=SHIFT, down=-SHIFT),
-    "left-down": partial(shifted, right=-SHIFT, down=SHIFT),
-    "left-up": partial(shifted, right=-SHIFT, down=-SHIFT),
     "turned left": partial(turned, degrees=3, scale=1),
     "turned right": partial(turned, degrees=-3, scale=1),
     "larger": partial(turned, degrees=0, scale=1.06),
@@ -183,14 +164,17 @@ Bank: TypeAlias = dict[str, NDArray[np.float32]]
 """By cut or view: embeddings of a chip and its mirror image, shape (photos, 2, dimension); NaN without a face."""
 
 
-def embed(paths: Sequence[Path], cutter: Cutter, network: DlibResNet) -> Bank:
+def embed(paths: Sequence[Path], cutter: Cutter, network: dlib.face_recognition_model_v1) -> Bank:
     """Every view of the shipped cut, and the chip itself of the other cuts."""
-    bank = {name: np.full((len(paths), 2, DESCRIPTOR_SIZE), np.nan, np.float32) for name in (*CUTS[1:], *VIEWS)}
+    shape = (len(paths), 2, MODELS["Dlib"].dimension)
+    bank = {name: np.full(shape, np.nan, np.float32) for name in (*CUTS[1:], *VIEWS)}
     for row, path in enumerate(paths):
         for cut, whole in cutter.cuts(decode(path.read_bytes(), max_pixels=50_000_000)):
             views = {name: view(whole) for name, view in VIEWS.items()} if cut == "shipped" else {cut: whole}
             for name, view in views.items():
-                bank[name][row] = network.embed(np.stack([view, view[:, ::-1]]))
+                bank[name][row] = [
+                    network.compute_face_descriptor(np.ascontiguousarray(side)) for side in (view, view[:, ::-1])
+                ]
     return bank
 
 
@@ -480,21 +464,14 @@ def groups(bank: Bank, album: Album) -> Iterator[list[Row]]:
 
     single = mean_of(bank, ["chip"])
     pair = bank["chip"].astype(np.float64)
-    kept = mean_of(bank, ["chip", *CROSS])
     yield [
         views("chip and mirror image", "chip"),
         ("  without mirror image", 1, lambda: measure(cosine(pair[:, 0]), album)),
         ("  mean of unit vectors", 2, lambda: measure(cosine(normalised(pair).mean(axis=1)), album)),
         ("  euclidean distance", 2, lambda: measure(euclidean(single), album)),
-        views("shifted to four sides", *CROSS),
-        views("  and not shifted: kept", "chip", *CROSS),
-        views("shifted to four corners", *CORNERS),
-        views("  and not shifted", "chip", *CORNERS),
-        views("  and to four sides", "chip", *CROSS, *CORNERS),
         views("turned", "chip", "turned left", "turned right"),
         views("larger and smaller", "chip", "larger", "smaller"),
         views("all of these", *list(VIEWS)[: list(VIEWS).index("smaller") + 1]),
-        ("weighted by length", 8, lambda: measure(cosine(weighted_mean(bank, CROSS)), album)),
         views("landmarks: second look", "second look"),
         views("landmarks: mirrored look", "mirrored look"),
         views("detected at twice the size", "twice the size"),
@@ -506,7 +483,6 @@ def groups(bank: Bank, album: Album) -> Iterator[list[Row]]:
         views("grey", "grey"),
         views("mean of colour and grey", "chip", "grey"),
         ("less half of the next five", 2, lambda: measure(cosine(single), album, scoring=relative)),
-        ("  all kept together", 10, lambda: measure(cosine(kept), album, scoring=relative)),
     ]
     learnt: dict[str, Learn] = {
         "within folds": nothing,
@@ -530,13 +506,6 @@ def groups(bank: Bank, album: Album) -> Iterator[list[Row]]:
         compare = partial(against_cohort, single, album, nearest=nearest, deviations=deviations)
         rows.append((name, 2, lambda compare=compare: measure(compare(), album)))  # type: ignore[misc]
     yield rows
-
-
-def weighted_mean(bank: Bank, names: Sequence[str]) -> Floats:
-    """Mean of unit embeddings, each weighted by the fourth power of its length before."""
-    vectors = np.concatenate([bank[name] for name in names], axis=1).astype(np.float64)
-    mean: Floats = (normalised(vectors) * np.linalg.norm(vectors, axis=2, keepdims=True) ** 4).mean(axis=1)
-    return mean
 
 
 COLUMNS: Final = ("accuracy", "TAR -3", "TAR -4") + 2 * ("rank-1", "FNIR -1", "FNIR -2")
@@ -670,7 +639,7 @@ def main() -> None:
     network, landmarks = weights.require(MODELS["Dlib"])
     cutter = Cutter(load_detector("mtcnn", weights=weights, max_side=1024), landmark_model(landmarks))
     paths = sorted(args.images.iterdir())
-    bank = embed(paths, cutter, DlibResNet(network, threads=1))
+    bank = embed(paths, cutter, dlib.face_recognition_model_v1(str(network)))
     judge(bank, read_album([path.name for path in paths], args.pairs, args.folds))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facescreen.recognition.catalog import DETECTORS, MODELS
+from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec
 
 ROOT = Path(__file__).parents[2]
 PIN = re.compile(
@@ -52,7 +52,8 @@ def test_packages_of_weights_bring_nothing_else_and_are_never_imported() -> None
     assert modules <= tools["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"].keys()
     forbidden = [set(contract.get("forbidden_modules", ())) for contract in tools["importlinter"]["contracts"]]
     assert modules in forbidden
-    files = [file for spec in (*DETECTORS.values(), *MODELS.values()) for file in spec.files]
+    specs: list[DetectorSpec | ModelSpec] = [*DETECTORS.values(), *MODELS.values()]
+    files = [file for spec in specs for file in spec.files]
     assert modules <= {file.module for file in files}
     assert all(file.sha256 and file.urls for file in files if file.module in modules)
 

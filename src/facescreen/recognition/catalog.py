@@ -130,7 +130,6 @@ class ModelSpec:
         normalization_source: where the model's own preprocessing is documented.
         licence: of the weights.
         weights: names the trained weights inside of ``space``.
-        shift: pixels by which further crops are moved to four sides, whose embeddings are averaged; 0 for none.
         thresholds: largest distance of one person, for ``cosine`` and ``euclidean`` where somebody measured it for this
             alignment; DeepFace's own table belongs to DeepFace's alignment and is not used.
         threshold_source: who measured it.
@@ -152,7 +151,6 @@ class ModelSpec:
     weights: str
     packages: tuple[Package, ...]
     files: tuple[WeightFile, ...]
-    shift: int = 0
     thresholds: Mapping[Metric, float] = field(default_factory=dict)
     threshold_source: str = "none"
     calibrations: Mapping[Metric, Calibration] = field(default_factory=dict)
@@ -164,8 +162,7 @@ class ModelSpec:
     @property
     def space(self) -> str:
         """Names model, weights and alignment: embeddings are comparable if and only if it is equal."""
-        views = f"shift{self.shift}-mirror" if self.shift else "mirror"
-        return f"{self.name}/{self.weights}/{self.alignment.crop}-{views}-{self.alignment.version}"
+        return f"{self.name}/{self.weights}/{self.alignment.crop}-mirror-{self.alignment.version}"
 
 
 def default_threshold(model: ModelName, metric: Metric) -> float | None:
@@ -450,10 +447,8 @@ _MODELS: tuple[ModelSpec, ...] = (
         normalization_source="dlib, dnn/input.h: input_rgb_image_sized subtracts the mean and divides by 256 itself",
         licence="CC0-1.0",
         weights="resnet-v1",
-        packages=(_DLIB, _ONNX, _ONNXRUNTIME),
+        packages=(_DLIB,),
         files=(_DLIB_RESNET, DLIB_LANDMARKS),
-        # 2 % of the chip, as dlib's jitter_image moves it; bench/variants.py.
-        shift=3,
         # Half way from the largest threshold that takes no listed pair of two people for one to the one that tells most
         # pairs right.
         thresholds={Metric.COSINE: 0.081, Metric.EUCLIDEAN: 0.576},

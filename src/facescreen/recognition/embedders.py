@@ -1,9 +1,11 @@
 """Crops to embeddings, by every recognition model that DeepFace offers."""
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import dlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,6 @@ from facescreen.config import ModelName
 from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.recognition.alignment import crop_face, landmark_model
 from facescreen.recognition.catalog import MODELS, ModelSpec, Normalization
-from facescreen.recognition.dlib_resnet import DlibResNet
 from facescreen.recognition.weights import WeightStore
 
 
@@ -33,8 +34,7 @@ class Embedder(Protocol):
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> Vectors:
         """Raw embeddings, shape (n, dimension), float32; a crop's does not depend on the others, to the last bit.
 
-        Each is the mean of the embeddings of the crop and of its mirror image, and of the same crop moved to four sides
-        where the model's :attr:`ModelSpec.shift` says so.
+        Each is the mean of the embeddings of the crop and of its mirror image.
         """
         ...
 
@@ -49,7 +49,7 @@ def load_embedder(name: ModelName, *, weights: WeightStore) -> Embedder:
     spec = MODELS[name]
     *own, landmarks = weights.require(spec)
     if name == "Dlib":
-        return _Embedder(spec, DlibResNet(own[0], threads=1).embed, landmarks)
+        return _Embedder(spec, _dlib_forward(own[0]), landmarks)
     return _Embedder(spec, _zoo_forward(spec, weights), landmarks)
 
 
@@ -78,18 +78,21 @@ class _Embedder:
         vectors = np.empty((len(crops), self.dimension), np.float32)
         # Always one face at a time: a runtime picks its kernels by the size of the batch, and their sums differ.
         for row, crop in enumerate(crops):
-            views = [crop, *_moved(crop, self._spec.shift)] if self._spec.shift else [crop]
-            batch = np.stack([side for view in views for side in (view, view[:, ::-1])])
+            batch = np.stack([crop, crop[:, ::-1]])
             vectors[row] = np.asarray(self._forward(batch), np.float32).reshape(-1, self.dimension).mean(axis=0)
         return vectors
 
 
-def _moved(crop: NDArray[np.uint8], shift: int) -> Iterator[NDArray[np.uint8]]:
-    """The crop moved up, left, right and down by so many pixels, the border repeated."""
-    rows, columns = crop.shape[:2]
-    padded = np.pad(crop, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
-    for top, left in ((2, 1), (1, 2), (1, 0), (0, 1)):
-        yield padded[top * shift : top * shift + rows, left * shift : left * shift + columns]
+def _dlib_forward(weights: Path) -> _Forward:
+    network = dlib.face_recognition_model_v1(str(weights))
+    # dlib's network keeps the activations of its last run.
+    turn = threading.Lock()
+
+    def forward(crops: NDArray[np.uint8]) -> NDArray[Any]:
+        with turn:
+            return np.array([network.compute_face_descriptor(np.ascontiguousarray(crop)) for crop in crops])
+
+    return forward
 
 
 def _zoo_forward(spec: ModelSpec, weights: WeightStore) -> _Forward:
