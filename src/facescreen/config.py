@@ -11,13 +11,13 @@ from facescreen.domain.distances import EmbeddingMetric, Metric
 from facescreen.errors import StartupError
 
 DetectorName = Literal[
+    "centerface",
     "mtcnn",
     "yunet",
     "retinaface",
     "dlib",
     "opencv",
     "ssd",
-    "centerface",
     "mediapipe",
     "fastmtcnn",
     "yolov8n",
@@ -35,8 +35,8 @@ DetectorName = Literal[
 """Every detector that DeepFace offers, by DeepFace's names."""
 
 ModelName = Literal[
-    "Dlib",
     "SFace",
+    "Dlib",
     "ArcFace",
     "GhostFaceNet",
     "Buffalo_L",
@@ -64,8 +64,8 @@ class Settings(BaseSettings):
         default="deepface",
         description="Who detects and recognizes: `deepface` is this machine, `aws_rekognition` is Amazon Rekognition.",
     )
-    detector_backend: DetectorName = Field(default="mtcnn", description="Detector where a request names none.")
-    model_name: ModelName = Field(default="Dlib", description="Recognition model where a request names none.")
+    detector_backend: DetectorName = Field(default="centerface", description="Detector where a request names none.")
+    model_name: ModelName = Field(default="SFace", description="Recognition model where a request names none.")
     distance_metric: EmbeddingMetric = Field(
         default=Metric.COSINE, description="Distance metric where a request names none."
     )
@@ -98,11 +98,14 @@ class Settings(BaseSettings):
     review_false_alert_budget: int = Field(
         default=10, ge=1, description="The same for `match` and `possible` together."
     )
-    detector_max_side: int = Field(
-        default=1024,
+    detector_max_side: int | None = Field(
+        default=None,
         ge=160,
         le=8192,
-        description="Detectors see the image scaled down to this longest side, in pixels.",
+        description=(
+            "Detectors see the image scaled down to this longest side, in pixels. Empty: 736 for `centerface`, 640 for "
+            "`yunet`, 1024 for others. `centerface` sees very large images at a larger scale, part by part."
+        ),
     )
 
     blacklist_db_path: Path = Field(
@@ -269,6 +272,7 @@ class Settings(BaseSettings):
     @field_validator(
         "match_threshold",
         "review_threshold",
+        "detector_max_side",
         "max_concurrent_requests",
         "max_queued_requests",
         "retention_results_days",

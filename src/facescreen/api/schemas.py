@@ -304,6 +304,7 @@ class QualityRecord(BaseModel):
     roll: float | None = Field(description="Degrees that the head is tilted, clockwise as the viewer sees it.")
     features: float | None = Field(description="How marked eyes and mouth are, compared with the whole face.")
     tint: float | None = Field(description="How much more coloured the mouth is than the cheeks.")
+    is_upright: bool = Field(description="False: the head is turned in the picture and could not be seen upright.")
 
 
 class QualityIssueRecord(BaseModel):

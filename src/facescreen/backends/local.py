@@ -25,7 +25,7 @@ class LocalBackend:
 
     Args:
         detector, model: what :meth:`load` makes ready.
-        detector_max_side: longest side, in pixels, of what detectors see.
+        detector_max_side: longest side, in pixels, of what detectors see; ``None`` for the bound of each.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LocalBackend:
         *,
         detector: DetectorName,
         model: ModelName,
-        detector_max_side: int,
+        detector_max_side: int | None,
         weights: WeightStore,
         pool: WorkPool,
     ) -> None:

@@ -1,5 +1,6 @@
 """Faces as detectors give them, and what a search finds for them."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -59,11 +60,27 @@ class Landmarks:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A detected face. ``confidence`` is the detector's own score in [0, 1]; detectors do not share its meaning."""
+    """A detected face.
+
+    Attributes:
+        landmarks: of the head as it is seen upright, wherever that is in the image.
+        confidence: the detector's own score in [0, 1]; detectors do not share its meaning.
+        is_upright: ``False`` if the head is turned in the image by more than 45 degrees and could not be seen upright;
+            then its landmarks mean nothing.
+    """
 
     box: Box
     landmarks: Landmarks
     confidence: float
+    is_upright: bool = True
+
+    @property
+    def turn(self) -> int:
+        """Quarter turns, as :func:`numpy.rot90` counts them, that bring the head upright; 0 without two eyes."""
+        right, left = self.landmarks.right_eye, self.landmarks.left_eye
+        if right is None or left is None:
+            return 0
+        return round(math.atan2(left.y - right.y, left.x - right.x) / (math.pi / 2)) % 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ class QualityIssue(StrEnum):
     UNDEREXPOSED = "underexposed"
     OVEREXPOSED = "overexposed"
     DETECTOR_UNSURE = "detector_unsure"
+    TURNED = "turned"
+    """The head lies on its side or upside down in the picture, and could not be seen upright; no measure says it."""
     NOT_COMPARED = "not_compared"
     """The outside service that compares faces did not see this one again; nothing that was measured of it."""
 
@@ -35,6 +37,7 @@ _ADVICE: Final = {
     QualityIssue.UNDEREXPOSED: "the face is too dark: light it from the front, or expose longer",
     QualityIssue.OVEREXPOSED: "the face is too bright: keep direct light and flash off it, or expose shorter",
     QualityIssue.DETECTOR_UNSURE: "this may be no face: take a picture that shows the whole face clearly",
+    QualityIssue.TURNED: "the head is turned in the picture and could not be seen upright: turn the picture upright",
     QualityIssue.NOT_COMPARED: "the service that compares faces did not see this one: take a clearer picture of it",
 }
 
@@ -52,10 +55,11 @@ class FaceQuality:
         highlights: percentage of the face that is nearly white.
         yaw: degrees that the head is turned to the person's own left.
         pitch: degrees that the head is raised.
-        roll: degrees that the head is tilted, clockwise as the viewer sees it.
+        roll: degrees that the head is tilted, clockwise as the viewer sees it; no limit, faces are compared upright.
         features: gradient at eyes or mouth, wherever it is least, in percent of that of the face between them: little
             behind plain masks and glasses.
         tint: how far the colour around the mouth is from that of the cheeks, in percent of the latter.
+        is_upright: ``False`` for a head that is turned in the picture and could not be seen upright.
     """
 
     side: int
@@ -69,6 +73,7 @@ class FaceQuality:
     roll: float | None = None
     features: float | None = None
     tint: float | None = None
+    is_upright: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ class QualityLimits:
             limit: float = getattr(self, measure)
             if value is not None and (value < limit if measure in _LEAST else abs(value) > limit):
                 missed.append(QualityReason(issue, measure, value, limit))
+        if not quality.is_upright:
+            missed.append(QualityReason(QualityIssue.TURNED))
         return tuple(missed)
 
 

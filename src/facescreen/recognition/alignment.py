@@ -4,12 +4,11 @@ Everything is a function of pixels and points; a crop is RGB uint8. Pixel centre
 """
 
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import cv2
-import dlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,14 +79,25 @@ _BOXES = ((0.0, 0.0), (_SHIFT, 0.0), (-_SHIFT, 0.0), (0.0, _SHIFT), (0.0, -_SHIF
 class LandmarkModel:
     """dlib's 5-point shape predictor, looking at every face upright, at one scale, in a box like its training boxes.
 
-    Safe for concurrent use: the predictor is read and never written.
+    Safe for concurrent use: the predictor is read and never written. It is loaded when it is first asked, which no crop
+    does whose points the detector gives.
 
     Args:
         path: ``shape_predictor_5_face_landmarks.dat``.
     """
 
     def __init__(self, path: Path) -> None:
-        self._predictor = dlib.shape_predictor(str(path))
+        self._path = path
+
+    @cached_property
+    def _dlib(self) -> Any:  # noqa: ANN401 - dlib has no types
+        import dlib  # noqa: PLC0415
+
+        return dlib
+
+    @cached_property
+    def _predictor(self) -> Any:  # noqa: ANN401 - dlib has no types
+        return self._dlib.shape_predictor(str(self._path))
 
     def locate(self, image: Pixels, face: Face) -> Points:
         """The points of :data:`DLIB_TEMPLATE`, in pixels of the image, shape (5, 2).
@@ -108,7 +118,7 @@ class LandmarkModel:
         found = []
         for x, y in _BOXES:
             left, top = round(middle - box / 2 + x * box), round(middle - box / 2 + y * box)
-            shape = self._predictor(pixels, dlib.rectangle(left, top, left + box - 1, top + box - 1))
+            shape = self._predictor(pixels, self._dlib.rectangle(left, top, left + box - 1, top + box - 1))
             found.append([(part.x, part.y) for part in shape.parts()])
         return apply(_inverse(transform), np.mean(found, axis=0))
 
@@ -141,9 +151,10 @@ def crop_face(
             template = (OPENFACE_TEMPLATE - first) / (last - first) * [columns, rows]
             transform = affine(landmarks.locate(image, face)[[0, 2, 4]], template)
         case Crop.FACENET:
-            transform = _stretched(face.box, 1 + FACENET_MARGIN, size)
+            transform = _stretched(face, 1 + FACENET_MARGIN, size)
         case Crop.VGG_FACE:
-            transform = _to_crop(_square(face.box).enlarged(1 + SQUARE_EXTENT), size)
+            upright = _square(face.box)._replace(angle=face.turn * math.pi / 2)
+            transform = _to_crop(upright.enlarged(1 + SQUARE_EXTENT), size)
         case Crop.UPRIGHT:
             eyes = _eyes(face)
             eyes = _eye_centres(landmarks.locate(image, face)) if eyes is None else eyes
@@ -263,14 +274,20 @@ def _square(box: Box) -> _Square:
 
 def _to_crop(square: _Square, size: tuple[int, int]) -> Transform:
     """Map of the square to the whole crop."""
-    rows, columns = size
-    cosine, sine = math.cos(square.angle), math.sin(square.angle)
-    linear = np.array([[columns], [rows]]) / square.side * np.array([[cosine, sine], [-sine, cosine]])
-    return np.column_stack([linear, np.array([(columns - 1) / 2, (rows - 1) / 2]) - linear @ square.centre])
+    return _centred(square.centre, square.angle, (square.side, square.side), size=size)
 
 
-def _stretched(box: Box, factor: float, size: tuple[int, int]) -> Transform:
-    """Map of the box, enlarged around its centre, to the whole crop."""
+def _stretched(face: Face, factor: float, size: tuple[int, int]) -> Transform:
+    """Map of the face's box, enlarged around its centre, to the whole upright crop."""
+    extent = (face.box.w * factor, face.box.h * factor)
+    return _centred(
+        _square(face.box).centre, face.turn * math.pi / 2, extent[::-1] if face.turn % 2 else extent, size=size
+    )
+
+
+def _centred(centre: Points, angle: float, extent: tuple[float, float], *, size: tuple[int, int]) -> Transform:
+    """Map of a rectangle of this (width, height), which is turned clockwise by an angle in radians, to the crop."""
     rows, columns = size
-    linear = np.diag([columns / (box.w * factor), rows / (box.h * factor)])
-    return np.column_stack([linear, np.array([(columns - 1) / 2, (rows - 1) / 2]) - linear @ _square(box).centre])
+    cosine, sine = math.cos(angle), math.sin(angle)
+    linear = np.array([[columns / extent[0]], [rows / extent[1]]]) * np.array([[cosine, sine], [-sine, cosine]])
+    return np.column_stack([linear, np.array([(columns - 1) / 2, (rows - 1) / 2]) - linear @ centre])

@@ -1,13 +1,14 @@
-"""Images to faces, by every detector that DeepFace offers.
+"""Images to faces, by every detector of the catalogue, whichever way up their heads are.
 
-DeepFace's clients round landmarks and drop noses and mouths; the adapters for detectors that give five points ask the
-library underneath instead. All others are asked through DeepFace's client and give eyes at most.
+CenterFace, MTCNN, YuNet and RetinaFace give five points and are asked directly. All others are asked through DeepFace's
+clients, which round points and give eyes at most.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import cv2
@@ -16,11 +17,18 @@ from numpy.typing import NDArray
 
 from facescreen.config import DetectorName
 from facescreen.domain.faces import Box, Face, Landmarks, Pixels, Point
+from facescreen.recognition import centerface
 from facescreen.recognition.catalog import DETECTORS
+from facescreen.recognition.centerface import CenterFace
+from facescreen.recognition.orientation import is_level, is_upright, turned_copies, turns
+from facescreen.recognition.sightings import Sightings
 from facescreen.recognition.weights import WeightStore
 
 SMALLEST_SIDE: Final = 20
 """Images with a shorter side, in pixels, hold no face: the smallest that MTCNN looks for (``min_face_size``)."""
+
+MAX_SIDE: Final = 1024
+"""Longest side, in pixels, of what detectors see that have no bound of their own."""
 
 YUNET_SIDE: Final = 640
 """YuNet misses faces on larger inputs; the bound of DeepFace's client."""
@@ -31,8 +39,8 @@ CUT_OFF_SIDE: Final = 256
 CUT_OFF_BORDER: Final = 0.4
 """Width of the black border around that copy, as a share of its sides."""
 
-SAME_FACE: Final = 0.3
-"""Intersection over union from which two boxes are taken for one face."""
+_THREADS: Final = min(2, os.cpu_count() or 1)
+"""Processors for one look of CenterFace: with two it takes half the time, with more hardly less."""
 
 _TAKES_RGB: Final = frozenset({"dlib", "mediapipe"})
 """Detectors trained on RGB that DeepFace's client does not convert for."""
@@ -42,84 +50,126 @@ class Detector(Protocol):
     """Finds faces. Safe for concurrent use; the answer depends on the pixels alone."""
 
     def detect(self, image: Pixels) -> tuple[Face, ...]:
-        """Every face, largest first, with boxes inside of the image; ``()`` where there is none."""
+        """Every face, largest first, with boxes inside of the image; ``()`` where there is none.
+
+        The landmarks of a head that is turned, by up to half a circle, are those of the head as it is seen upright.
+        """
         ...
 
 
-def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int) -> Detector:
+def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int | None = None) -> Detector:
     """A detector that sees images scaled down to ``max_side`` pixels on their longest side.
+
+    Without it each detector has its own bound: :data:`facescreen.recognition.centerface.SIDE`, :data:`YUNET_SIDE` or
+    :data:`MAX_SIDE`.
 
     Raises:
         PackageMissingError: a Python package that it needs is not installed, or is a version that it cannot use.
-        WeightsMissingError: its weights are not on this machine.
+        WeightsMissingError: its weights, or those of CenterFace, are not on this machine.
     """
     paths = weights.require(DETECTORS[name])
+    network = CenterFace(weights.require(DETECTORS["centerface"])[0], threads=_THREADS)
     match name:
+        case "centerface":
+            look: _Look = partial(network.look, side=max_side or centerface.SIDE)
         case "mtcnn":
-            return _Bounded(_with_cut_off_faces(_mtcnn([str(path) for path in paths])), max_side)
+            look = _scaled(_with_cut_off_faces(_mtcnn([str(path) for path in paths[:3]])), max_side or MAX_SIDE)
         case "yunet":
-            return _Bounded(_yunet(_client(name, weights)), min(max_side, YUNET_SIDE))
+            look = _scaled(_yunet(paths[0]), min(max_side or YUNET_SIDE, YUNET_SIDE))
         case "retinaface":
-            return _Bounded(_retinaface(_client(name, weights)), max_side)
+            look = _scaled(_retinaface(_client(name, weights)), max_side or MAX_SIDE)
         case _:
-            return _Bounded(_generic(_client(name, weights), rgb=name in _TAKES_RGB), max_side)
+            look = _scaled(_generic(_client(name, weights), rgb=name in _TAKES_RGB), max_side or MAX_SIDE)
+    return _Upright(look, network, points_turn=name == "centerface")
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A detection in pixels of what the detector saw: corners of the box, and five points in the order of a template.
+class _Look(Protocol):
+    def __call__(self, image: Pixels, *, turn: int = 0) -> Sightings:
+        """The faces of an image that is seen as ``numpy.rot90(image, turn)``; positions are those in ``image``."""
+        ...
 
-    The points are right eye, left eye, nose, right and left mouth corner; NaN where the detector gives none.
+
+_Find = Callable[[Pixels], Sightings]
+
+
+class _Upright:
+    """Finds heads whichever way up they are, and gives each the landmarks that it has when it is seen upright.
+
+    Args:
+        network: tells from the surroundings of a face which way up it is.
+        points_turn: whether the landmarks of ``look`` turn with the head, so that upright ones need no other proof.
     """
 
-    corners: tuple[float, float, float, float]
-    confidence: float
-    points: NDArray[np.float64]
-
-
-_Find = Callable[[Pixels], Iterable[_Found]]
-
-
-class _Bounded:
-    """Scales down, detects, scales back, clamps and orders."""
-
-    def __init__(self, find: _Find, max_side: int) -> None:
-        self._find = find
-        self._max_side = max_side
-        # Half of the libraries keep state between calls (cv2.FaceDetectorYN its input size, cv2.dnn its input), and the
-        # others use every core for one image.
-        self._turn = threading.Lock()
+    def __init__(self, look: _Look, network: CenterFace, *, points_turn: bool) -> None:
+        self._look = look
+        self._network = network
+        self._points_turn = points_turn
 
     def detect(self, image: Pixels) -> tuple[Face, ...]:
-        height, width = image.shape[:2]
-        scale = min(1.0, self._max_side / max(height, width))
-        columns, rows = round(width * scale), round(height * scale)
-        if min(columns, rows) < SMALLEST_SIDE:
-            return ()
-        seen = image if scale == 1.0 else cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-        with self._turn:
-            found = list(self._find(np.ascontiguousarray(seen, dtype=np.uint8)))
-        back = np.array([width / columns, height / rows])
-        faces = (_face(detection, back, (width, height)) for detection in found)
-        return tuple(sorted(filter(None, faces), key=lambda face: (-face.box.area, face.box.x, face.box.y)))
+        seen = self._look(image)
+        needed = self._turns(image, seen)
+        found = seen.chosen(needed == 0)
+        for turn in np.unique(needed[needed > 0]).tolist() if len(seen) else turned_copies(self._network, image):
+            there = self._look(image, turn=turn)
+            found = found.with_new(there.chosen(self._turns(image, there, turn=turn) == turn))
+        faces = found.with_new(seen.chosen(needed != 0))
+        height, width, _ = image.shape
+        every = (_face(faces, row, (width, height), is_upright=row < len(found)) for row in range(len(faces)))
+        return tuple(sorted(filter(None, every), key=lambda face: (-face.box.area, face.box.x, face.box.y)))
+
+    def _turns(self, image: Pixels, faces: Sightings, *, turn: int = 0) -> NDArray[np.intp]:
+        """How often the image has to be turned until each head is upright, where it was turned so often for the look.
+
+        Landmarks that turn with the head tell by themselves that it is upright. A head that is seen upright from no
+        side is taken to be as it was looked at; where landmarks that turn say otherwise, -1.
+        """
+        needed = np.full(len(faces), turn)
+        if not self._points_turn:
+            told = turns(self._network, image, faces)
+            return np.where(told < 0, turn, told)
+        doubtful = ~is_upright(faces, turn)
+        needed[doubtful] = turns(self._network, image, faces.chosen(doubtful))
+        needed[(needed < 0) & is_level(faces, turn)] = turn
+        return needed
 
 
-def _face(found: _Found, back: NDArray[np.float64], size: tuple[int, int]) -> Face | None:
-    """The detection in the image of this (width, height), or nothing where it lies outside."""
-    corners = np.reshape(found.corners, (2, 2)) * back
+def _face(faces: Sightings, row: int, size: tuple[int, int], *, is_upright: bool) -> Face | None:
+    """One of the faces in an image of this (width, height), or nothing where it lies outside."""
+    corners = faces.corners[row]
     if not np.isfinite(corners).all():
         return None
     (left, top), (right, bottom) = np.clip(np.rint(corners), 0, size).astype(int).tolist()
     if right <= left or bottom <= top:
         return None
     # Pixel centres have whole coordinates, so the image begins at -0.5; boxes count edges, points count centres.
-    points = [Point(float(x), float(y)) if np.isfinite(x + y) else None for x, y in (found.points + 0.5) * back - 0.5]
+    points = [Point(float(x), float(y)) if np.isfinite(x + y) else None for x, y in faces.points[row] - 0.5]
     right_eye, left_eye, nose, mouth_right, mouth_left = points
     return Face(
         Box(left, top, right - left, bottom - top),
         Landmarks(left_eye=left_eye, right_eye=right_eye, nose=nose, mouth_left=mouth_left, mouth_right=mouth_right),
-        float(np.clip(found.confidence, 0.0, 1.0)),
+        float(np.clip(faces.confidences[row], 0.0, 1.0)),
+        is_upright=is_upright,
     )
+
+
+def _scaled(find: _Find, max_side: int) -> _Look:
+    """Looks at the image scaled down to this longest side, one at a time."""
+    # Half of the libraries keep state between calls (cv2.FaceDetectorYN its input size, cv2.dnn its input), and the
+    # others use every core for one image.
+    lock = threading.Lock()
+
+    def look(image: Pixels, *, turn: int = 0) -> Sightings:
+        height, width, _ = image.shape
+        scale = min(1.0, max_side / max(height, width))
+        columns, rows = round(width * scale), round(height * scale)
+        if min(columns, rows) < SMALLEST_SIDE:
+            return Sightings.none()
+        scaled = image if scale == 1.0 else cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        with lock:
+            found = find(np.ascontiguousarray(np.rot90(scaled, turn), dtype=np.uint8))
+        return found.turned_back(turn, (columns, rows)).moved(np.array([width / columns, height / rows]))
+
+    return look
 
 
 class _Region(Protocol):
@@ -164,10 +214,12 @@ def _mtcnn(paths: list[str]) -> _Find:
         stage._model = tf.function(stage.model, input_signature=[shape])  # noqa: SLF001
     model = MTCNN(stages=stages)
 
-    def find(image: Pixels) -> Iterator[_Found]:
+    def find(image: Pixels) -> Sightings:
         # Rows of image number, two corners, confidence, five x, five y; mtcnn's left is the observer's.
-        for row in np.asarray(model.detect_faces(image, output_type="numpy", box_format="xyxy"), np.float64):
-            yield _Found(tuple(row[1:5]), row[5], row[6:16].reshape(2, 5).T)
+        rows = np.asarray(model.detect_faces(image, output_type="numpy", box_format="xyxy"), np.float64).reshape(-1, 16)
+        return Sightings(
+            rows[:, 1:5].reshape(-1, 2, 2), rows[:, 5], rows[:, 6:16].reshape(-1, 2, 5).transpose(0, 2, 1) + 0.5
+        )
 
     return find
 
@@ -179,42 +231,31 @@ def _with_cut_off_faces(find: _Find) -> _Find:
     found with a border around the image; a border around the large image would cost twice the time for them alone.
     """
 
-    def look_twice(image: Pixels) -> Iterator[_Found]:
-        found = list(find(image))
-        yield from found
-        height, width = image.shape[:2]
+    def look_twice(image: Pixels) -> Sightings:
+        height, width, _ = image.shape
         scale = min(1.0, CUT_OFF_SIDE / max(height, width))
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = round(rows * CUT_OFF_BORDER), round(columns * CUT_OFF_BORDER)
         small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
         framed = cv2.copyMakeBorder(small, top, top, left, left, cv2.BORDER_CONSTANT)
-        step = np.array([width / columns, height / rows])
-        for again in find(np.asarray(framed, np.uint8)):
-            corners = (np.reshape(again.corners, (2, 2)) - [left, top]) * step
-            is_cut = bool((corners[0] < 0).any() or (corners[1] > [width, height]).any())
-            if is_cut and not any(_overlap(corners, np.reshape(known.corners, (2, 2))) > SAME_FACE for known in found):
-                points = (again.points - [left, top] + 0.5) * step - 0.5
-                yield _Found(tuple(corners.ravel().tolist()), again.confidence, points)
+        again = find(np.asarray(framed, np.uint8)).moved(np.array([width / columns, height / rows]), (-left, -top))
+        reaches_out = np.concatenate([again.corners[:, 0] < 0, again.corners[:, 1] > (width, height)], axis=1)
+        return find(image).with_new(again.chosen(np.any(reaches_out, axis=1)))
 
     return look_twice
 
 
-def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Intersection over union of two boxes given by their corners (2, 2)."""
-    shared = float(np.prod(np.clip(np.minimum(one[1], other[1]) - np.maximum(one[0], other[0]), 0, None)))
-    return shared / float(np.prod(one[1] - one[0]) + np.prod(other[1] - other[0]) - shared)
+def _yunet(path: Path) -> _Find:
+    model = cv2.FaceDetectorYN.create(str(path), "", (YUNET_SIDE, YUNET_SIDE))
 
-
-def _yunet(client: _Client) -> _Find:
-    model = client.model
-
-    def find(image: Pixels) -> Iterator[_Found]:
+    def find(image: Pixels) -> Sightings:
         model.setInputSize((image.shape[1], image.shape[0]))
-        _, rows = model.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        _, found = model.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         # Rows of box, right eye, left eye, nose, right and left mouth corner, score (OpenCV, FaceDetectorYN::detect).
-        for row in np.empty((0, 15)) if rows is None else rows.astype(np.float64):
-            x, y, w, h = row[:4]
-            yield _Found((x, y, x + w, y + h), row[14], row[4:14].reshape(5, 2))
+        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        first, extent = rows[:, None, 0:2], rows[:, None, 2:4]
+        corners = np.concatenate([first, first + extent], axis=1)
+        return Sightings(corners, rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2) + 0.5)
 
     return find
 
@@ -222,23 +263,37 @@ def _yunet(client: _Client) -> _Find:
 def _retinaface(client: _Client) -> _Find:
     from retinaface import RetinaFace  # noqa: PLC0415
 
-    def find(image: Pixels) -> Iterator[_Found]:
-        faces = RetinaFace.detect_faces(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), model=client.model, threshold=0.9)
-        for face in faces.values():
-            points = [face["landmarks"][key] for key in ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")]
-            yield _Found(face["facial_area"], face["score"], np.array(points, np.float64))
+    def find(image: Pixels) -> Sightings:
+        found = RetinaFace.detect_faces(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), model=client.model, threshold=0.9)
+        names = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
+        return _sightings(
+            (face["facial_area"], face["score"], [face["landmarks"][name] for name in names]) for face in found.values()
+        )
 
     return find
 
 
 def _generic(client: _Client, *, rgb: bool) -> _Find:
-    def find(image: Pixels) -> Iterator[_Found]:
-        for region in client.detect_faces(image if rgb else image[..., ::-1].copy()):
-            points = np.full((5, 2), np.nan)
-            for row, eye in enumerate((region.right_eye, region.left_eye)):
-                if eye is not None:
-                    points[row] = eye
-            corners = (region.x, region.y, region.x + region.w, region.y + region.h)
-            yield _Found(corners, region.confidence or 0.0, points)
+    def find(image: Pixels) -> Sightings:
+        regions = client.detect_faces(image if rgb else image[..., ::-1].copy())
+        nowhere = (np.nan, np.nan)
+        return _sightings(
+            (
+                (region.x, region.y, region.x + region.w, region.y + region.h),
+                region.confidence or 0.0,
+                [region.right_eye or nowhere, region.left_eye or nowhere, nowhere, nowhere, nowhere],
+            )
+            for region in regions
+        )
 
     return find
+
+
+def _sightings(found: Iterable[tuple[Sequence[float], float, Sequence[tuple[float, float]]]]) -> Sightings:
+    """Of boxes by their corners, confidences, and points by the places of pixel centres."""
+    every = list(found)
+    return Sightings(
+        np.array([box for box, _, _ in every], np.float64).reshape(-1, 2, 2),
+        np.array([confidence for _, confidence, _ in every], np.float64),
+        np.array([points for _, _, points in every], np.float64).reshape(-1, 5, 2) + 0.5,
+    )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import dlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from facescreen.config import ModelName
 from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.recognition.alignment import crop_face, landmark_model
 from facescreen.recognition.catalog import MODELS, ModelSpec, Normalization
+from facescreen.recognition.networks import load_network
 from facescreen.recognition.weights import WeightStore
 
 
@@ -48,9 +48,14 @@ def load_embedder(name: ModelName, *, weights: WeightStore) -> Embedder:
     """
     spec = MODELS[name]
     *own, landmarks = weights.require(spec)
-    if name == "Dlib":
-        return _Embedder(spec, _dlib_forward(own[0]), landmarks)
-    return _Embedder(spec, _zoo_forward(spec, weights), landmarks)
+    match name:
+        case "SFace":
+            forward = _sface_forward(own[0])
+        case "Dlib":
+            forward = _dlib_forward(own[0])
+        case _:
+            forward = _zoo_forward(spec, weights)
+    return _Embedder(spec, forward, landmarks)
 
 
 _Forward = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -83,7 +88,19 @@ class _Embedder:
         return vectors
 
 
+def _sface_forward(weights: Path) -> _Forward:
+    network = load_network(weights, threads=1)
+
+    def forward(crops: NDArray[np.uint8]) -> NDArray[Any]:
+        (embeddings,) = network.run(["fc1"], {"data": crops.transpose(0, 3, 1, 2).astype(np.float32)})
+        return np.asarray(embeddings)
+
+    return forward
+
+
 def _dlib_forward(weights: Path) -> _Forward:
+    import dlib  # noqa: PLC0415
+
     network = dlib.face_recognition_model_v1(str(weights))
     # dlib's network keeps the activations of its last run.
     turn = threading.Lock()
@@ -103,8 +120,8 @@ def _zoo_forward(spec: ModelSpec, weights: WeightStore) -> _Forward:
         client = get_model_class("facial_recognition", spec.name)()
 
     if spec.normalization is Normalization.BYTES:
-        # These two clients multiply by 255 and reverse the channels themselves; SFace's then cuts fractions off.
-        return lambda crops: np.asarray(client.forward((crops[..., ::-1] + np.float32(0.25)) / np.float32(255)))
+        # The client multiplies by 255 and reverses the channels itself.
+        return lambda crops: np.asarray(client.forward(crops[..., ::-1] / np.float32(255)))
     return lambda crops: np.asarray(client.forward(normalize(crops, spec.normalization)))
 
 

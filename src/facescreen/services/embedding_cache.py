@@ -20,12 +20,12 @@ class EmbeddingKey:
 
     Attributes:
         sha256: of the file's bytes, in hex.
-        max_side: longest side, in pixels, of what the detector saw.
+        max_side: longest side, in pixels, of what the detector saw; ``None`` for its own bound.
     """
 
     sha256: str
     detector: DetectorName
-    max_side: int
+    max_side: int | None
     space: EmbeddingSpace
 
     @property

@@ -147,6 +147,7 @@ def assess(image: Pixels, face: Face) -> FaceQuality:
         roll=_roll(face.landmarks),
         features=None if upright is None else _features(_luma(upright)),
         tint=None if upright is None else _tint(upright),
+        is_upright=face.is_upright,
     )
 
 

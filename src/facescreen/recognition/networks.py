@@ -1,0 +1,113 @@
+"""ONNX files to sessions of onnxruntime, repaired where the file keeps the runtime from being quick.
+
+All repairs keep the answers, up to the rounding of float32.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+_PROVIDERS: Final = ["CPUExecutionProvider"]
+
+_CHANNELS: Final = 1
+"""The axis of images (n, channels, rows, columns) whose length a network cannot choose."""
+
+_Constants = dict[str, NDArray[np.generic]]
+
+
+def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
+    """A session that computes what the file says, for any number of images of any size that its layers take.
+
+    - Files that list their weights as inputs keep the runtime from folding anything: only the images are an input.
+    - Quantized weights are made float once, instead of at every run.
+    - ``PRelu``, which the runtime is slow at, becomes ``Relu(x) * (1 - slope) + x * slope``.
+
+    Safe for concurrent use.
+
+    Args:
+        threads: processors that one run may use.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    constants: _Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = _without_constant_nodes(model, constants)
+    nodes = [part for node in nodes for part in _without_prelu(node, constants)]
+    used = {name for node in nodes for name in node.input}
+    inputs = [value for value in graph.input if value.name in used and value.name not in constants]
+    repaired = helper.make_graph(
+        nodes,
+        graph.name,
+        inputs,
+        graph.output,
+        [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used],
+    )
+    _free_sizes(repaired)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin would take the processors that other requests compute on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(_serialized(repaired, model), options, providers=_PROVIDERS)
+
+
+def _without_constant_nodes(model: ModelProto, constants: _Constants) -> list[NodeProto]:
+    """The nodes that depend on the input; what the others compute is added to the constants."""
+    constant_nodes, others = [], []
+    known = set(constants)
+    for node in model.graph.node:
+        if node.input and known.issuperset(node.input):
+            constant_nodes.append(node)
+            known.update(node.output)
+        else:
+            others.append(node)
+    names = [name for node in constant_nodes for name in node.output]
+    if names:
+        read = {name for node in constant_nodes for name in node.input}
+        graph = helper.make_graph(
+            constant_nodes,
+            "constants",
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
+            [tensor for tensor in model.graph.initializer if tensor.name in read],
+        )
+        session = ort.InferenceSession(_serialized(graph, model), providers=_PROVIDERS)
+        constants.update(zip(names, session.run(names, {}), strict=True))
+    return others
+
+
+def _without_prelu(node: NodeProto, constants: _Constants) -> list[NodeProto]:
+    """The node itself, or what does the same as a ``PRelu`` with a constant slope."""
+    if node.op_type != "PRelu" or node.input[1] not in constants:
+        return [node]
+    (image, slope), (result,) = node.input, node.output
+    kept, rest = f"{result}.positive", f"{result}.rest"
+    constants[f"{result}.remainder"] = np.asarray(1 - constants[slope], constants[slope].dtype)
+    return [
+        helper.make_node("Relu", [image], [f"{result}.relu"]),
+        helper.make_node("Mul", [f"{result}.relu", f"{result}.remainder"], [kept]),
+        helper.make_node("Mul", [image, slope], [rest]),
+        helper.make_node("Add", [kept, rest], [result]),
+    ]
+
+
+def _free_sizes(graph: GraphProto) -> None:
+    """Let images be of any number and size, whatever the example was that the file was exported with."""
+    for value in graph.input:
+        for axis, length in enumerate(value.type.tensor_type.shape.dim):
+            if axis != _CHANNELS:
+                length.Clear()
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def _serialized(graph: GraphProto, model: ModelProto) -> bytes:
+    made: bytes = helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    ).SerializeToString()
+    return made
