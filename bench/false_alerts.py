@@ -1,18 +1,12 @@
 """How well a budget of false alerts is kept: calibrated on one half of the people and checked on the other.
 
-    python bench/false_alerts.py LFW/images LFW/pairs.csv
+    python bench/false_alerts.py LFW/images LFW/pairs.csv [--detector mtcnn] [--model Dlib]
 
 Everybody with two photos or more is on the list with the first of them, their other photos are to be found, and
 everybody with one photo is a stranger. The list of pairs says who belongs to which half; nobody belongs to both. The
 list of the half that checks is searched alone and together with the other half's list, which is about as long again.
-Distances and scores (``domain/crowding.py``) are compared; what scores rest on is measured on the half that calibrates.
 
-Then come
-- people who are missed on lists of several lengths, each photo with other people on the list, by distances and by
-  scores, where everybody of the other half was calibrated against each other;
-- the thresholds that are shipped;
-- how many faces alert at one score as a list grows to twice its length: half of the people, drawn four times, and all.
-Intervals of these are the middle 95 % of draws of as many people with replacement.
+Then come the thresholds that are shipped with the model, if it has any.
 
 LFW is a research dataset of public figures and known to be unbalanced; its figures compare methods and promise nothing.
 """
@@ -23,19 +17,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facescreen.config import ModelName, load_settings
+from facescreen.config import DetectorName, ModelName, load_settings
 from facescreen.domain.biometrics import rate
-from facescreen.domain.crowding import Crowding
-from facescreen.domain.distances import EmbeddingMetric, Metric, unit
+from facescreen.domain.distances import EmbeddingMetric
 from facescreen.domain.faces import Vectors
-from facescreen.domain.false_alerts import MEASURED_METRICS, FalseAlertCurve, ImpostorSearches, Nearest
+from facescreen.domain.false_alerts import MEASURED_METRICS, FalseAlertCurve, ImpostorSearches
 from facescreen.factory import open_probe_reader
-from facescreen.recognition.catalog import MODELS, shipped_false_alerts
+from facescreen.recognition.catalog import shipped_false_alerts
 from facescreen.services.calibration import Probes, centred
 from facescreen.services.dataset import Dataset, person_of, read_dataset
 
@@ -44,15 +37,6 @@ BUDGETS: Final = (10, 20, 50, 100)
 
 LISTS: Final = (1, 10, 100, 307, 1_000, 10_000, 100_000)
 """Reference photos."""
-
-LENGTHS: Final = (5, 10, 20, 50, 100, 150, 200, 300, 400)
-"""People on the lists where scores are compared with distances."""
-
-LISTS_OF_A_PHOTO: Final = 4
-RATES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-DRAWS: Final = 1000
-ALIKE: Final = 1e-4
-"""The false match rate at which two people look alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +91,13 @@ def halves(dataset: Dataset, probes: Probes) -> tuple[Half, Half]:
     return half(0), half(1)
 
 
-def crowding_of(vectors: Vectors) -> Crowding:
-    """What scores rest on, from one photo each of many people."""
-    directions = unit(vectors)
-    apart = (1 - directions @ directions.T)[np.triu_indices(len(directions), 1)]
-    return Crowding(float(apart.mean()), float(np.quantile(apart, ALIKE, method="lower")))
-
-
-def measure(searches: ImpostorSearches, compared: EmbeddingMetric | Crowding) -> FalseAlertCurve:
-    """False alerts by distances or by scores."""
-    return searches.crowded_curve(compared) if isinstance(compared, Crowding) else searches.curve(compared)
-
-
-def nearest(searches: ImpostorSearches, curve: FalseAlertCurve) -> Nearest:
-    """What each face resembles most by what the curve is of."""
-    return searches.nearest(curve.metric) if curve.crowding is None else searches.lowest_scores(curve.crowding)
-
-
 def check(curve: FalseAlertCurve, one_in: int, half: Half, *, listed: Vectors) -> Check:
     """What the curve's threshold for a list of this length does to people of this half, who are its first ones."""
     threshold = curve.threshold(one_in, len(listed))
     if threshold is None:
         raise ValueError(f"{curve.faces} faces are no evidence for one in {one_in}")
-    strangers = nearest(ImpostorSearches(half.strangers, listed), curve)
-    others = nearest(ImpostorSearches(half.others, listed), curve)
+    strangers = ImpostorSearches(half.strangers, listed).nearest(curve.metric)
+    others = ImpostorSearches(half.others, listed).nearest(curve.metric)
     is_found = (others.rows == half.people) & (others.distances <= threshold)
     return Check(
         expected=curve.rate(threshold, len(listed)),
@@ -141,14 +108,13 @@ def check(curve: FalseAlertCurve, one_in: int, half: Half, *, listed: Vectors) -
     )
 
 
-def checks(metric: EmbeddingMetric | None, both: tuple[Half, Half]) -> Mapping[tuple[int, str], Sequence[Check]]:
-    """Each half calibrated and the other one checked, by budget and by what is checked; scores without a metric."""
+def checks(metric: EmbeddingMetric, both: tuple[Half, Half]) -> Mapping[tuple[int, str], Sequence[Check]]:
+    """Each half calibrated and the other one checked, by budget and by what is checked."""
     found = defaultdict(list)
     for calibrated, other in (both, both[::-1]):
-        everybody, people = calibrated.everybody, np.arange(len(calibrated.everybody))
-        compared = metric or crowding_of(everybody)
-        by_list = measure(ImpostorSearches(calibrated.strangers, calibrated.listed), compared)
-        by_people = measure(ImpostorSearches(everybody, everybody, people, people), compared)
+        everybody = calibrated.everybody
+        by_list = ImpostorSearches(calibrated.strangers, calibrated.listed).curve(metric)
+        by_people = ImpostorSearches(everybody, everybody, np.arange(len(everybody))).curve(metric)
         longer = np.concatenate([other.listed, calibrated.listed])
         for one_in in BUDGETS:
             found[one_in, "calibrated on a list"].append(check(by_list, one_in, other, listed=other.listed))
@@ -165,8 +131,8 @@ def report(both: tuple[Half, Half]) -> None:
             f"half {number}: {len(half.listed)} people on the list, {len(half.others)} other photos of them, "
             f"{len(half.strangers)} strangers"
         )
-    for metric in (*MEASURED_METRICS, None):
-        print(f"\n{metric or 'score'}: strangers who alert, expected and found, and photos whose person is missed")
+    for metric in MEASURED_METRICS:
+        print(f"\n{metric}: strangers who alert, expected and found, and photos whose person is missed")
         for (one_in, name), found in checks(metric, both).items():
             strangers, probes = sum(one.strangers for one in found), sum(one.probes for one in found)
             alerts = rate(sum(one.alerts for one in found), strangers)
@@ -179,84 +145,16 @@ def report(both: tuple[Half, Half]) -> None:
             )
 
 
-def report_lengths(both: tuple[Half, Half]) -> None:
-    """People who are missed by distances and by scores, by half, budget and length of the list."""
-    rng = np.random.default_rng(0)
-    for number, (half, other) in enumerate((both, both[::-1]), start=1):
-        everybody, people = other.everybody, np.arange(len(other.everybody))
-        searches = ImpostorSearches(everybody, everybody, people, people)
-        curves = (searches.curve(Metric.COSINE), searches.crowded_curve(crowding_of(everybody)))
-        print(f"\nhalf {number}: photos whose person is missed by distances and by scores, and the difference")
-        for length in LENGTHS:
-            own = own_scores(half, curves, length=length, rng=rng)
-            for one_in in (10, 100):
-                thresholds = [curve.threshold(one_in, length) or 0.0 for curve in curves]
-                missed = (own > np.array(thresholds)[:, None, None]).mean(axis=2)
-                by_person = np.stack([np.bincount(half.people, each) for each in (*missed, np.ones(len(half.people)))])
-                by_distance, by_score, probes = by_person @ drawn_people(len(half.listed), rng).T
-                low, high = np.quantile((by_score - by_distance) / probes, [0.025, 0.975])
-                before, after = missed.mean(axis=1)
-                print(
-                    f"  1 in {one_in:<4} {length:>4} people  {before:6.2%} {after:6.2%}  "
-                    f"{after - before:+.2%} ({low:+.2%} to {high:+.2%})"
-                )
-
-
-def own_scores(
-    half: Half, curves: Sequence[FalseAlertCurve], *, length: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """By what each curve is of, infinite unless nobody else is nearer, (curves, photos, lists)."""
-    everybody = half.everybody
-    own = np.full((len(curves), len(half.others), LISTS_OF_A_PHOTO), np.inf)
-    for photo, person in enumerate(half.people):
-        for number in range(LISTS_OF_A_PHOTO):
-            others = rng.permutation(len(everybody))
-            listed = everybody[[person, *others[others != person][: length - 1]]]
-            searches = ImpostorSearches(half.others[photo : photo + 1], listed)
-            for kind, curve in enumerate(curves):
-                found = nearest(searches, curve)
-                if found.rows[0] == 0:
-                    own[kind, photo, number] = found.distances[0]
-    return own
-
-
-def drawn_people(people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """How often each is drawn, (draws, people)."""
-    return rng.multinomial(people, np.full(people, 1 / people), DRAWS)
-
-
 def report_shipped(model: ModelName) -> None:
     """The thresholds that come with the model, by budget and length of the list."""
     shipped = shipped_false_alerts(model)
     for curve in () if shipped is None else shipped.curves:
-        kind = curve.metric if curve.crowding is None else "score"
-        print(f"\n{kind}, as it comes with {model}: thresholds for lists of {', '.join(map(str, LISTS))} photos")
+        print(
+            f"\n{curve.metric}, as it comes with {model}: thresholds for lists of {', '.join(map(str, LISTS))} photos"
+        )
         for one_in in (10, 100, 1000):
             thresholds = (curve.threshold(one_in, size) for size in LISTS)
             print(f"  1 in {one_in:<6}" + "".join("    none" if t is None else f"{t:8.4f}" for t in thresholds))
-
-
-def report_growth(probes: Probes, crowding: Crowding) -> None:
-    """The share of faces that alert at one score in half of a list and in all of it."""
-    rng = np.random.default_rng(0)
-    _, first, people = np.unique(list(map(person_of, probes.photos)), return_index=True, return_inverse=True)
-    drawn = [rng.permutation(len(first))[: len(first) // 2] for _ in range(4)]
-
-    def scores(listed: NDArray[np.int64]) -> NDArray[np.float64]:
-        searches = ImpostorSearches(probes.vectors, probes.vectors[first[listed]], listed, people)
-        return searches.lowest_scores(crowding).distances
-
-    in_halves, in_whole = np.stack([scores(half) for half in drawn]), scores(np.arange(len(first)))
-    print(f"\nfaces that alert at one score among {len(first) // 2} people and among {len(first)}, and their ratio")
-    for share in RATES:
-        score = np.quantile(in_whole, share, method="lower")
-        alerts = np.stack(
-            [np.bincount(people, (in_halves <= score).mean(axis=0)), np.bincount(people, in_whole <= score)]
-        )
-        half, whole = alerts @ drawn_people(len(first), rng).T
-        low, high = np.quantile(whole / half, [0.025, 0.975])
-        before, after = alerts.sum(axis=1) / len(people)
-        print(f"  {score:.4f}  {before:7.2%} {after:7.2%}  {after / before:.2f} ({low:.2f} to {high:.2f})")
 
 
 async def main() -> None:
@@ -264,20 +162,15 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, help="folder of photos")
     parser.add_argument("pairs", type=Path, help="csv file of labelled pairs, one half after the other")
-    args = parser.parse_args()
     settings = load_settings()
+    parser.add_argument("--detector", choices=get_args(DetectorName), default=settings.detector_backend)
+    parser.add_argument("--model", choices=get_args(ModelName), default=settings.model_name)
+    args = parser.parse_args()
     dataset = read_dataset(args.images, pairs=args.pairs, folds=2)
     async with open_probe_reader(settings) as reader:
-        probes = await reader.read(
-            args.images, detector=settings.detector_backend, model=settings.model_name, choose=centred
-        )
-    both = halves(dataset, probes)
-    report(both)
-    report_lengths(both)
-    report_shipped(settings.model_name)
-    crowding = MODELS[settings.model_name].crowding
-    if crowding is not None:
-        report_growth(probes, crowding)
+        probes = await reader.read(args.images, detector=args.detector, model=args.model, choose=centred)
+    report(halves(dataset, probes))
+    report_shipped(args.model)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from facescreen.config import Settings
 from facescreen.db import files, screenings
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
-from facescreen.domain.crowding import NEIGHBOURS
 from facescreen.domain.trail import Action
 from facescreen.factory import Services
 from facescreen.images.decode import decode, encode_jpeg
@@ -37,7 +36,9 @@ from .service import (
     JSON,
     MAX_PIXELS,
     MAX_SIDE,
+    METRIC,
     MODEL,
+    THRESHOLD,
     default_collection,
     make_list,
     random_embeddings,
@@ -121,7 +122,7 @@ class _Steps:
         with watch("encode copy"):
             copy = encode_jpeg(image)
         with watch("search"):
-            await self._replica.nearest(self._collection_id, vectors, MODEL, count=NEIGHBOURS)
+            await self._replica.search(self._collection_id, vectors, MODEL, metric=METRIC, radius=THRESHOLD)
         result = replace(result, copy=f"bench/{secrets.token_hex(16)}.jpg")
         contents = {FileName(StoreName.PROCESSED, str(result.copy)): copy}
         with watch("save copy, database"):
@@ -155,7 +156,7 @@ async def _search_times(folders: Sequence[Path], *, searches: int) -> list[float
         for face in faces:
             for (collection_id, replica), milliseconds in zip(replicas, times, strict=True):
                 began = time.perf_counter()
-                await replica.nearest(collection_id, face[None], MODEL, count=NEIGHBOURS)
+                await replica.search(collection_id, face[None], MODEL, metric=METRIC, radius=THRESHOLD)
                 milliseconds.append((time.perf_counter() - began) * 1000)
         # The first search loads the list.
         return [median(milliseconds[1:]) for milliseconds in times]

@@ -11,7 +11,7 @@ from PIL import Image
 from facescreen.backends.base import EmbeddingSpace, IndexUpdate, Probe
 from facescreen.config import DetectorName, ModelName
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Box, Candidate, Face, Landmarks, Neighbours, Pixels, Point, Vectors
+from facescreen.domain.faces import Box, Candidate, Face, Landmarks, Pixels, Point, Vectors
 from facescreen.errors import WeightsMissingError
 from facescreen.indexes.exact import ExactIndex
 
@@ -61,9 +61,6 @@ class PaintedBackend:
         self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
         return self._index(collection_id, model).search(vectors, metric, radius)
-
-    async def nearest(self, collection_id: int, vectors: Vectors, model: ModelName, *, count: int) -> list[Neighbours]:
-        return self._index(collection_id, model).nearest(vectors, count)
 
     def space(self, model: ModelName) -> EmbeddingSpace:
         return EmbeddingSpace(f"{model}/painted")

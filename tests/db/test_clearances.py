@@ -75,7 +75,6 @@ async def test_faces_are_judged_again_as_the_domain_judges_them(services: Servic
                     **{f"target_{side}": value for side, value in BOX.items()},
                     grade=grade,
                     distance=0.01,
-                    score=0.01,
                     supporting=1,
                     clearance_id=clearance_id if is_cleared else None,
                 )

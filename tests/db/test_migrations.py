@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from facescreen.config import Settings
 from facescreen.db.connection import Database
 from facescreen.errors import StartupError
+from facescreen.recognition.catalog import shipped_false_alerts
 from tests.api.test_blacklist import enroll, matches
 from tests.api.test_process import process
 from tests.api.test_sync import sync
@@ -225,6 +226,49 @@ async def test_results_that_show_a_hit_are_hits(old: Settings) -> None:
     assert [row[:-1] for row in after] == before
     assert [row[0] for row in rows(old, "SELECT id FROM screenings WHERE is_hit")] == [5, 23, 24, 25, cleared]
     assert rows(old, "SELECT DISTINCT is_hit FROM screenings ORDER BY 1") == [(0,), (1,)]
+    check_disk(old)
+
+
+async def test_what_was_decided_by_scores_stays_readable(old: Settings) -> None:
+    await upgrade_to("0005", old)
+    shipped = shipped_false_alerts("Dlib")
+    assert shipped is not None
+    plain = [curve.to_document() for curve in shipped.curves]
+    scores = {**plain[0], "list_sizes": [2], "crowding": {"typical": 0.16, "alike": 0.05}}
+    applied = {
+        "id": None,
+        "source": "LFW",
+        "faces": 1572,
+        "list_size": 307,
+        "false_alert_rate": 0.01,
+        "review_false_alert_rate": 0.1,
+    }
+    ada, eve, face, result = 3, 7, 21, 21
+    with opened(old) as connection:
+        document = json.dumps({**applied, "crowding": scores["crowding"], "largest_distance": 0.081})
+        _copy(connection, "screenings", 5, id=result, copy=None, calibration=document, threshold=0.08)
+        _copy(connection, "screenings", 5, id=22, copy=None, calibration="null")
+        _copy(connection, "screened_faces", 8, id=face, screening_id=result)
+        _copy(connection, "matches", 10, id=21, face_id=face, entry_id=ada, distance=0.05, score=0.07)
+        crowded = {"entry_id": eve, "name": "Eve", "grade": "possible", "distance": 0.04, "score": 0.085}
+        _copy(connection, "matches", 10, id=22, face_id=face, **crowded)
+        connection.execute(
+            "INSERT INTO calibrations VALUES (1, 1, 'Dlib/painted', 'mtcnn', 'door', 100, 10, ?, '2026-11-01 10:00')",
+            [json.dumps([*({**curve, "crowding": None} for curve in plain), scores])],
+        )
+    await upgrade(old)
+    ((curves,),) = rows(old, "SELECT curves FROM calibrations")
+    assert json.loads(curves) == plain
+    assert rows(old, "SELECT DISTINCT calibration FROM screenings WHERE id != 21 ORDER BY 1") == [(None,), ("null",)]
+    async with serving(old) as client:
+        stored = (await client.get(f"/processed-images/{result}")).json()
+        assert stored["calibration"] == applied
+        (found,) = stored["faces"]
+        assert (found["verdict"], [match["name"] for match in found["blacklist_matches"]]) == ("match", ["Eve", "Ada"])
+        assert found["explanation"].startswith("The distance to Ada is 0.0500 (cosine, Dlib): within the match")
+        assert (await client.get("/processed-images/22")).json()["calibration"] is None
+        in_force = (await client.get("/collections/default/calibration")).json()
+        assert (in_force["id"], in_force["source"]) == (1, "door")
     check_disk(old)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facescreen.domain.crowding import NEIGHBOURS, Crowding
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric, convert, distances
 from facescreen.domain.false_alerts import (
     MEASURED_METRICS,
@@ -24,7 +22,6 @@ from facescreen.domain.false_alerts import (
 
 ANGLE_BASED: list[EmbeddingMetric] = [metric for metric in EMBEDDING_METRICS if metric.is_angle_based]
 GRID = [0.1, 0.2, 0.3, 0.4]
-CROWDING = Crowding(typical=0.7, alike=0.1)
 
 
 def near(found: NDArray[np.float64], grid: list[float]) -> NDArray[np.int64]:
@@ -46,23 +43,6 @@ def curves(draw: st.DrawFn) -> FalseAlertCurve:
     return measure_curve(near(found, GRID), Metric.COSINE, list_size=found.shape[1], distances=GRID)
 
 
-@st.composite
-def crowded_curves(draw: st.DrawFn) -> FalseAlertCurve:
-    sizes = sorted(draw(st.sets(st.integers(1, 50), min_size=1)))
-    rates = [sorted(draw(st.tuples(*[st.integers(0, 12)] * len(GRID)))) for _ in sizes]
-    return FalseAlertCurve(
-        Metric.COSINE,
-        12,
-        tuple(sizes),
-        tuple(GRID),
-        tuple(tuple(round(n / 12, 9) for n in row) for row in rates),
-        CROWDING,
-    )
-
-
-any_curves = st.one_of(curves(), crowded_curves())
-
-
 @given(found_distances())
 def test_the_rate_is_the_mean_over_all_parts_of_the_list(found: NDArray[np.float64]) -> None:
     faces, references = found.shape
@@ -77,25 +57,22 @@ def test_the_rate_is_the_mean_over_all_parts_of_the_list(found: NDArray[np.float
             assert curve.rate(distance, size) >= expected - 1e-9
 
 
-@given(any_curves, st.floats(-0.1, 0.5), st.floats(0, 0.3), st.integers(0, 100), st.integers(0, 100))
+@given(curves(), st.floats(-0.1, 0.5), st.floats(0, 0.3), st.integers(0, 100), st.integers(0, 100))
 def test_the_rate_never_falls(
     curve: FalseAlertCurve, distance: float, farther: float, list_size: int, longer: int
 ) -> None:
     rate = curve.rate(distance, list_size)
     assert 0 <= rate <= 1
     assert rate <= curve.rate(distance + farther, list_size)
-    if curve.crowding is None or list_size >= curve.list_sizes[-1]:
-        assert rate <= curve.rate(distance, list_size + longer)
+    assert rate <= curve.rate(distance, list_size + longer)
 
 
-@given(any_curves, st.integers(1, 6), st.integers(0, 6), st.integers(0, 100), st.integers(0, 100))
+@given(curves(), st.integers(1, 6), st.integers(0, 6), st.integers(0, 100), st.integers(0, 100))
 def test_the_threshold_keeps_the_budget_and_never_grows(
     curve: FalseAlertCurve, one_in: int, stricter: int, list_size: int, longer: int
 ) -> None:
     threshold = curve.threshold(one_in, list_size)
-    others = [curve.threshold(one_in + stricter, list_size)]
-    if curve.crowding is None or list_size >= curve.list_sizes[-1]:
-        others.append(curve.threshold(one_in, list_size + longer))
+    others = [curve.threshold(one_in + stricter, list_size), curve.threshold(one_in, list_size + longer)]
     if threshold is None:
         assert all(other is None for other in others)
         return
@@ -148,17 +125,9 @@ def test_a_curve_does_not_convert_to_another_geometry() -> None:
         curve.converted(Metric.EUCLIDEAN)
 
 
-@given(any_curves)
+@given(curves())
 def test_a_curve_comes_back_from_json(curve: FalseAlertCurve) -> None:
     assert FalseAlertCurve.from_document(json.loads(json.dumps(curve.to_document()))) == curve
-
-
-def test_the_rate_of_a_score_is_the_larger_one_of_two_lists() -> None:
-    curve = FalseAlertCurve(Metric.COSINE, 50, (2, 5, 20), (0.1,), ((0.02,), (0.06,), (0.04,)), CROWDING)
-    assert [curve.rate(0.1, size) for size in (1, 2, 3, 5, 6, 19, 20)] == [0.02, 0.02, 0.06, 0.06, 0.06, 0.06, 0.04]
-    assert curve.rate(0.1, 80) == pytest.approx(1 - (1 - 0.04) ** 2)
-    assert curve.rate(0.1, 0) == 0
-    assert curve.rate(0.2, 5) == 1
 
 
 def embeddings(seed: int, count: int) -> NDArray[np.float32]:
@@ -194,7 +163,7 @@ def test_a_curve_reaches_from_no_alert_to_nearly_all(metric: EmbeddingMetric) ->
 def test_nobody_is_searched_among_their_own(metric: EmbeddingMetric) -> None:
     vectors = embeddings(5, 30)
     people = np.arange(30) // 3
-    searches = ImpostorSearches(vectors, vectors[::3], np.arange(10), people)
+    searches = ImpostorSearches(vectors, vectors[::3], people)
     assert searches.list_size == 9
     nearest = searches.nearest(metric)
     assert (nearest.rows != people).all()
@@ -213,7 +182,7 @@ def test_a_face_that_is_on_the_list_leaves_no_distance_without_alerts() -> None:
 def test_more_distances_than_are_held_at_once_are_measured_too(metric: EmbeddingMetric) -> None:
     vectors = embeddings(6, 4000)
     people = np.arange(4000) // 2
-    searches = ImpostorSearches(vectors, vectors[::2], np.arange(2000), people)
+    searches = ImpostorSearches(vectors, vectors[::2], people)
     nearest = searches.nearest(metric)
     for face in (0, 1, 1999, 2000, 3998, 3999):
         expected = distances(metric, vectors[face], searches.references)
@@ -228,7 +197,6 @@ def test_more_distances_than_are_held_at_once_are_measured_too(metric: Embedding
 def test_a_calibration_has_a_curve_for_every_metric() -> None:
     searches = ImpostorSearches(embeddings(8, 20), embeddings(9, 20))
     measured = tuple(searches.curve(metric) for metric in MEASURED_METRICS)
-    measured += (searches.crowded_curve(CROWDING),)
     calibration = Calibration(None, "random", "mtcnn", "space", AlertBudget(10, 2), measured, None)
     for metric in EMBEDDING_METRICS:
         curve = calibration.curve(metric)
@@ -236,85 +204,12 @@ def test_a_calibration_has_a_curve_for_every_metric() -> None:
         threshold = curve.threshold(10, 20)
         assert threshold is not None
         assert math.isclose(curve.rate(threshold, 20), 0.1)
-        assert curve.crowding is None
-        scored = calibration.curve(metric, crowded=True)
-        assert scored == (measured[2].converted(metric) if metric.is_angle_based else None)
-    without = replace(calibration, curves=measured[:2])
-    assert without.curve(Metric.COSINE, crowded=True) is None
 
 
-def lowest(face: NDArray[np.float32], references: NDArray[np.float32], owners: NDArray[np.int64]) -> tuple[float, int]:
-    """The lowest score of the people of all these references, and the row of their nearest one."""
-    found = distances(Metric.COSINE, face, references)
-    order = found.argsort()
-    counts = dict(enumerate(np.bincount(owners).tolist()))
-    scored = CROWDING.scores(owners[order].tolist(), found[order], references[order], counts=counts)
-    best = min(scored, key=lambda each: each.score)
-    return best.score, next(int(row) for row in order if owners[row] == best.person)
-
-
-def test_searches_measure_scores_as_they_are_defined() -> None:
-    faces, references, owners = embeddings(10, 50), embeddings(11, 40), np.arange(40) // 4
-    searches = ImpostorSearches(faces, references, owners)
-    expected = [lowest(face, references, owners) for face in faces]
-    found = searches.lowest_scores(CROWDING)
-    assert found.distances == pytest.approx([score for score, _ in expected])
-    assert found.rows.tolist() == [row for _, row in expected]
-    assert (found.distances > searches.nearest(Metric.COSINE).distances).any()
-    curve = searches.crowded_curve(CROWDING)
-    assert (curve.faces, curve.list_sizes, curve.crowding) == (50, (4, 8, 20, 40), CROWDING)
-    assert curve.rates[-1][-1] == 0.96
-    for score in curve.distances:
-        assert curve.rate(score, 40) == np.mean(found.distances <= score)
-
-
-def test_the_nearest_references_decide_a_score() -> None:
-    faces, references = embeddings(12, 20), embeddings(13, 3 * NEIGHBOURS)
-    found = ImpostorSearches(faces, references).lowest_scores(CROWDING)
-    for face, score, row in zip(faces, found.distances, found.rows, strict=True):
-        near = distances(Metric.COSINE, face, references).argsort()[:NEIGHBOURS]
-        expected, place = lowest(face, references[near], np.arange(NEIGHBOURS))
-        assert (score, row) == (pytest.approx(expected), near[place])
-
-
-def test_parts_of_a_list_hold_people_at_random() -> None:
-    faces, references = embeddings(14, 200), embeddings(15, 30)
-    searches = ImpostorSearches(faces, references)
-    curve = searches.crowded_curve(CROWDING)
-    assert curve == searches.crowded_curve(CROWDING)
-    assert curve.list_sizes == (1, 2, 5, 10, 20, 30)
-    # One reference alone has nobody beside it: its score is its distance.
-    plain = searches.curve(Metric.COSINE)
-    middle = plain.distances[len(plain.distances) // 2]
-    assert curve.rate(middle, 1) == pytest.approx(plain.rate(middle, 1), rel=0.2)
-    pairs = [
-        lowest(face, references[[a, b]], np.arange(2))[0] for face in faces[:40] for a, b in combinations(range(30), 2)
-    ]
-    assert curve.rate(middle, 2) == pytest.approx(np.mean(np.array(pairs) <= middle), rel=0.3)
-
-
-def test_nobody_is_scored_among_their_own() -> None:
-    vectors = embeddings(16, 60)
-    people = np.arange(60) // 3
-    searches = ImpostorSearches(vectors, vectors[::3], np.arange(20), people)
-    found = searches.lowest_scores(CROWDING)
-    assert (found.rows != people).all()
-    for face in range(60):
-        others = np.flatnonzero(np.arange(20) != people[face])
-        score, row = lowest(vectors[face], vectors[::3][others], np.arange(19))
-        assert (found.distances[face], found.rows[face]) == (pytest.approx(score), others[row])
-    curve = searches.crowded_curve(CROWDING)
-    assert curve.list_sizes == (1, 2, 5, 10, 19)
-    # Everybody's own photo is at distance 0 and would alert.
-    assert curve.distances[0] > 0
-    assert all(rates[0] == 0 for rates in curve.rates)
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_a_list_of_one_other_person_is_measured_too(own: bool) -> None:
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_list_of_one_other_person_is_measured_too(is_listed: bool) -> None:
     vectors = embeddings(17, 2)
-    people = np.arange(2)
-    searches = ImpostorSearches(vectors, vectors, people, people) if own else ImpostorSearches(vectors, vectors[:1])
-    curve = searches.crowded_curve(CROWDING)
+    searches = ImpostorSearches(vectors, vectors, np.arange(2)) if is_listed else ImpostorSearches(vectors, vectors[:1])
+    curve = searches.curve(Metric.COSINE)
     assert curve.list_sizes == (1,)
     assert curve.rate(curve.distances[-1], 1) == 1

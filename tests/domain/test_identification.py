@@ -7,16 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facescreen.domain.biometrics import CURVE_POINTS, Counts, Floats
-from facescreen.domain.crowding import NEIGHBOURS, Crowding
-from facescreen.domain.distances import EmbeddingMetric, Metric, convert, distances
+from facescreen.domain.biometrics import CURVE_POINTS, Floats
+from facescreen.domain.distances import EmbeddingMetric, Metric, distances
 from facescreen.domain.faces import Vectors
-from facescreen.domain.identification import DRAWS, EveryPart, OpenSet, Outcomes, Probes, Searches
+from facescreen.domain.identification import EveryPart, OpenSet, Outcomes, Probes, Searches
 
 # Of few values, so that there are ties.
 DISTANCE = st.integers(0, 40).map(lambda number: number / 20)
 MISSED = DISTANCE | st.just(math.inf)
-CROWDING = Crowding(typical=1.0, alike=0.05)
 
 
 @st.composite
@@ -32,9 +30,8 @@ def parts(draw: st.DrawFn) -> EveryPart:
 
 @st.composite
 def outcomes(draw: st.DrawFn) -> Outcomes:
-    lists = draw(st.integers(1, 3))
-    mated = draw(arrays(float, (lists, draw(st.integers(1, 8))), elements=MISSED))
-    strangers = draw(arrays(float, (lists, draw(st.integers(1, 30))), elements=MISSED))
+    mated = draw(arrays(float, draw(st.integers(1, 8)), elements=MISSED))
+    strangers = draw(arrays(float, draw(st.integers(1, 30)), elements=MISSED))
     return Outcomes(10, mated, strangers)
 
 
@@ -91,7 +88,7 @@ def test_a_looser_budget_misses_no_more_people(list_: Outcomes) -> None:
 
 def test_identification_by_hand() -> None:
     # Ten strangers, nearest reference at 0.1, 0.2, ...; one alert in ten allows less than 0.2.
-    found = Outcomes(2, np.array([[0.05, 0.15, math.inf, 0.3, math.inf]]), np.arange(1, 11)[None] / 10)
+    found = Outcomes(2, np.array([0.05, 0.15, math.inf, 0.3, math.inf]), np.arange(1, 11) / 10)
     whole = found.measure()
     assert (whole.rank_one.count, whole.rank_one.total) == (3, 5)
     (tenth, hundredth, thousandth) = whole.points
@@ -107,12 +104,6 @@ def test_identification_by_hand() -> None:
     assert point.fpir is not None
     assert point.fnir is not None
     assert (point.fpir.count, point.fpir.total, point.fnir.count, point.fnir.total) == (2, 4, 1, 2)
-
-
-def test_several_lists_count_as_their_mean() -> None:
-    found = Outcomes(2, np.array([[0.1, 0.1], [0.1, math.inf]]), np.array([[0.2, 0.5], [0.3, 0.6]]))
-    assert (found.found(0.1), found.alerts(0.2)) == (1.5, 0.5)
-    assert found.measure().rank_one.value == 0.75
 
 
 def people(generator: np.random.Generator, count: int, *, photos: int = 1) -> Vectors:
@@ -143,109 +134,45 @@ def exact(metric: EmbeddingMetric, probes: Probes, references: Vectors) -> Float
 
 @pytest.mark.parametrize("in_turn", [False, True])
 @pytest.mark.parametrize("metric", [Metric.COSINE, Metric.EUCLIDEAN, Metric.ANGULAR])
-def test_whole_lists_are_searched_by_distance(metric: EmbeddingMetric, in_turn: bool) -> None:
+def test_in_whole_lists_the_nearest_is_named(metric: EmbeddingMetric, in_turn: bool) -> None:
     list_ = open_set(metric, in_turn=in_turn)
-    found = list_.by_distance()
+    found = list_.whole()
     mated = exact(metric, list_.mated, list_.references)
-    for row, own, value in zip(mated, list_.mated.own, found.mated[0], strict=True):
+    for row, own, value in zip(mated, list_.mated.own, found.mated, strict=True):
         named = own >= 0 and row.argmin() == own
         assert value == pytest.approx(row[own], abs=1e-6) if named else value == math.inf
     assert 0 < np.isfinite(found.mated).sum() < len(list_.mated.own)
     strangers = exact(metric, list_.strangers, list_.references)
     known = list_.strangers.own >= 0
     strangers[known, list_.strangers.own[known]] = math.inf
-    np.testing.assert_allclose(found.strangers[0], strangers.min(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.strangers, strangers.min(axis=1), atol=1e-6)
 
 
 def test_a_tie_with_somebody_else_is_a_miss() -> None:
     references = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     nobody = Probes(np.empty((0, 2), np.float32), np.empty(0, np.int64))
     list_ = OpenSet(Metric.COSINE, references, Probes(references, np.arange(3)), nobody)
-    for found in (list_.by_distance(), list_.by_score(CROWDING)):
-        assert np.isfinite(found.mated).tolist() == [[False, False, True]]
+    assert np.isfinite(list_.whole().mated).tolist() == [False, False, True]
 
 
 def test_parts_of_the_whole_length_are_the_whole() -> None:
     list_ = open_set()
-    (ten, *_) = list_.parts_by_distance()
+    (ten, *_) = list_.parts()
     all_ = EveryPart(40, 40, ten.own, ten.nearer, ten.strangers)
     assert ten.references == 10
-    found = list_.by_distance()
+    found = list_.whole()
     for threshold in (0.05, 0.2, 0.4):
         assert (all_.found(threshold), all_.alerts(threshold)) == (found.found(threshold), found.alerts(threshold))
-
-
-def expected(list_: OpenSet, probes: Probes, listed: Counts) -> list[dict[int, float]]:
-    """By number of the reference, the score of each person on a list, of each probe."""
-    scores = []
-    for row in exact(Metric.COSINE, probes, list_.references):
-        near = listed[row[listed].argsort()[:NEIGHBOURS]]
-        scored = CROWDING.scores(near.tolist(), row[near], list_.references[near])
-        scores.append({found.person: found.score for found in scored})
-    return scores
-
-
-@pytest.mark.parametrize("in_turn", [False, True])
-def test_whole_lists_are_searched_by_score(in_turn: bool) -> None:
-    list_ = open_set(in_turn=in_turn)
-    found = list_.by_score(CROWDING)
-    assert found.references == 40
-    everybody = np.arange(40)
-    for own, scores, value in zip(
-        list_.mated.own, expected(list_, list_.mated, everybody), found.mated[0], strict=True
-    ):
-        named = min(scores, key=scores.__getitem__) == own
-        assert value == pytest.approx(scores[own], abs=1e-9) if named else value == math.inf
-    for number, (own, value) in enumerate(zip(list_.strangers.own, found.strangers[0], strict=True)):
-        probe = Probes(list_.strangers.vectors[[number]], np.array([own]))
-        (scores,) = expected(list_, probe, everybody[everybody != own])
-        assert value == pytest.approx(min(scores.values()), abs=1e-9)
-    assert (found.strangers > list_.by_distance().strangers + 0.01).any()
-
-
-def test_parts_are_drawn_by_chance_and_always_the_same() -> None:
-    list_ = open_set()
-    first, second = list_.by_score(CROWDING, 10), list_.by_score(CROWDING, 10)
-    np.testing.assert_array_equal(first.strangers, second.strangers)
-    assert first.references == 10
-    assert first.probes == (40, 60)
-    assert len(first.mated) == DRAWS
-    assert len(np.unique(first.strangers[:, 0])) > 1
-    # Whoever is searched is on the list, but for the one without a face: among so few, nearly all are found.
-    assert np.isinf(first.mated[:, 0]).all()
-    assert np.isfinite(first.mated[:, 1:]).mean() > list_.by_score(CROWDING).found(1) / 40
-    whole = list_.by_score(CROWDING, 40)
-    np.testing.assert_allclose(whole.strangers, np.repeat(list_.by_score(CROWDING).strangers, DRAWS, axis=0))
-    np.testing.assert_allclose(whole.mated, np.repeat(list_.by_score(CROWDING).mated, DRAWS, axis=0))
-
-
-def test_many_searches_are_made_in_fewer_parts() -> None:
-    list_ = open_set()
-    many = Probes(np.tile(list_.strangers.vectors[:1], (4000, 1)), np.full(4000, -1))
-    found = OpenSet(Metric.COSINE, list_.references, list_.mated, many).by_score(CROWDING, 2)
-    assert len(found.strangers) == 7
-
-
-@pytest.mark.parametrize("metric", [Metric.ANGULAR, Metric.EUCLIDEAN_L2])
-def test_scores_are_told_in_the_metric(metric: EmbeddingMetric) -> None:
-    cosine, converted = open_set().by_score(CROWDING), open_set(metric).by_score(CROWDING)
-    assert [convert(value, Metric.COSINE, metric) for value in cosine.strangers[0]] == pytest.approx(
-        converted.strangers[0]
-    )
-    np.testing.assert_array_equal(np.isfinite(cosine.mated), np.isfinite(converted.mated))
-    opposite = np.array([[1, 0], [0.99, 0.1]], np.float32)
-    list_ = OpenSet(metric, opposite, Probes(opposite, np.arange(2)), Probes(-opposite, np.full(2, -1)))
-    assert (list_.by_score(Crowding(2.0, 0.0)).strangers <= metric.maximum).all()
 
 
 def test_a_list_without_a_face_finds_nobody() -> None:
     faces = np.ones((3, 4), np.float32)
     list_ = OpenSet(Metric.COSINE, faces[:0], Probes(faces, np.full(3, -1)), Probes(faces, np.full(3, -1)))
-    for found in (list_.by_distance(), list_.by_score(CROWDING)):
-        assert found.measure().rank_one.count == 0
-        assert all(point.threshold is None for point in found.measure().points)
-        assert found.curve() == ()
-    assert list_.parts_by_distance() == ()
+    found = list_.whole()
+    assert found.measure().rank_one.count == 0
+    assert all(point.threshold is None for point in found.measure().points)
+    assert found.curve() == ()
+    assert list_.parts() == ()
 
 
 def test_parts_have_round_lengths_up_to_two_thirds_of_the_list() -> None:

@@ -32,7 +32,6 @@ def face(box: Box, verdict: Verdict = Verdict.CLEAR, name: str = "Ada Lovelace")
         target=box,
         grade=Grade.POSSIBLE if verdict is Verdict.POSSIBLE else Grade.MATCH,
         distance=0.031,
-        score=0.031,
         threshold=0.025 if verdict is Verdict.POSSIBLE else 0.065,
         review_threshold=0.075,
         supporting=1,

@@ -89,32 +89,3 @@ def test_faiss_agrees_with_brute_force(known: Vectors, queries: Vectors, metric:
         assert {candidate.reference_image_id for candidate in near} == inside
         for candidate in near:
             assert candidate.distance == pytest.approx(expected[candidate.reference_image_id], abs=1e-6)
-
-
-def test_the_nearest_of_an_empty_index_are_none(index: EmbeddingIndex) -> None:
-    (near,) = index.nearest(rows(0.1), 3)
-    assert (near.ids, near.distances.shape, near.vectors.shape) == ((), (0,), (0, DIMENSION))
-    assert index.nearest(np.empty((0, DIMENSION), np.float32), 3) == []
-
-
-def test_the_nearest_come_with_their_raw_embeddings(index: EmbeddingIndex) -> None:
-    index.upsert([7, 3, 5], 2 * rows(0.3, 0.1, 0.2))
-    near, *_ = index.nearest(rows(0.0, 1.0), 2)
-    assert near.ids == (3, 5)
-    assert near.vectors == pytest.approx(2 * rows(0.1, 0.2))
-    index.delete([3])
-    assert index.nearest(rows(0.0), 9)[0].ids == (5, 7)
-
-
-@given(embeddings, st.integers(1, 30))
-@pytest.mark.parametrize("make", IMPLEMENTATIONS)
-def test_the_nearest_are_those_of_brute_force(
-    make: Callable[[int], EmbeddingIndex], known: Vectors, count: int
-) -> None:
-    index = make(DIMENSION)
-    index.upsert(range(len(known)), known)
-    query = rows(0.5)
-    (near,) = index.nearest(query, count)
-    expected = np.sort(distances(Metric.COSINE, query[0], known))
-    assert near.distances == pytest.approx(expected[:count], abs=1e-6)
-    assert near.distances.tolist() == [distances(Metric.COSINE, query[0], known[[id_]])[0] for id_ in near.ids]

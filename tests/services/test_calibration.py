@@ -11,7 +11,6 @@ from sqlalchemy import func, select
 from facescreen.config import Settings
 from facescreen.db.schema import metadata
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.distances import Metric, distances
 from facescreen.domain.faces import Vectors
 from facescreen.domain.false_alerts import ImpostorSearches
@@ -24,7 +23,7 @@ from facescreen.errors import (
     WeightsMissingError,
 )
 from facescreen.factory import Services, open_probe_reader
-from facescreen.recognition.catalog import MODELS, shipped_false_alerts
+from facescreen.recognition.catalog import shipped_false_alerts
 from facescreen.services.calibration import (
     CalibrationOptions,
     CalibrationReport,
@@ -37,6 +36,7 @@ from tests.conftest import serving
 from tests.painted import BLUE, RED, Colour, PaintedBackend, inline, photo
 
 TEN = CalibrationOptions(one_in=10, review_one_in=2)
+LONG_LIST = 200
 
 
 def strangers(count: int) -> list[Colour]:
@@ -93,7 +93,7 @@ async def test_thresholds_are_chosen_by_the_budget(calibration: CalibrationServi
     report = await calibrate(calibration, thirty)
     expected = from_red(strangers(30))
     assert (report.list_size, report.photos, report.unusable, report.skipped) == (1, 30, 0, ())
-    assert [probe.score for probe in report.nearest] == pytest.approx(expected[:10], abs=1e-6)
+    assert [probe.distance for probe in report.nearest] == pytest.approx(expected[:10], abs=1e-6)
     assert {probe.name for probe in report.nearest} == {"Ada"}
     in_force = await calibration.in_force(DEFAULT_COLLECTION)
     assert in_force.calibration == report.calibration
@@ -131,41 +131,37 @@ async def test_thresholds_follow_the_list_as_it_grows(
     assert after.policy.review_threshold < before.policy.review_threshold
 
 
-async def test_a_long_list_is_judged_by_scores(
+async def test_a_long_list_is_judged_by_the_nearest_reference(
     calibration: CalibrationService, client: httpx.AsyncClient, services: Services, settings: Settings, thirty: Path
 ) -> None:
-    people = strangers(SHORTEST_LIST + 30)[-SHORTEST_LIST + 1 :]
+    people = strangers(LONG_LIST + 30)[-LONG_LIST + 1 :]
     for number, colour in enumerate(people):
         folder = settings.blacklist_db_path / f"person{number}"
         folder.mkdir()
         (folder / "photo.png").write_bytes(photo(colour))
     await services.sync.sync()
     report = await calibrate(calibration, thirty)
-    crowding = MODELS["Dlib"].crowding
-    assert crowding is not None
-    assert (report.list_size, report.curve.crowding) == (SHORTEST_LIST, crowding)
+    assert report.list_size == LONG_LIST
     searches = ImpostorSearches(embedded(*strangers(30)), embedded(RED, *people))
-    found = searches.lowest_scores(crowding)
+    found = searches.nearest(Metric.COSINE)
     order = found.distances.argsort()
-    assert [probe.score for probe in report.nearest] == pytest.approx(found.distances[order][:10], abs=1e-6)
+    assert [probe.distance for probe in report.nearest] == pytest.approx(found.distances[order][:10], abs=1e-6)
     names = ["Ada", *(f"person{number}" for number in range(len(people)))]
     assert report.nearest[0].name == names[found.rows[order[0]]]
     in_force = await calibration.in_force(DEFAULT_COLLECTION)
-    assert in_force.applied.crowding == crowding
-    assert in_force.policy == report.policy(SHORTEST_LIST)
+    assert in_force.policy == report.policy(LONG_LIST)
     third, fourth = found.distances[order][2:4]
     assert third - 1e-6 <= in_force.policy.threshold < fourth
     assert in_force.applied.false_alert_rate == 0.1
     body = {"images": [inline(photo(colour, side=24)) for colour in strangers(30)]}
     answers = (await client.post("/process/process-images", json=body)).json()
-    for answer, score in zip(answers, found.distances, strict=True):
+    for answer, distance in zip(answers, found.distances, strict=True):
         (face,) = answer["faces"]
         matches = face["blacklist_matches"]
-        assert (face["verdict"] == "match") == (score <= in_force.policy.threshold)
-        assert bool(matches) == (score <= in_force.policy.review_threshold)
+        assert (face["verdict"] == "match") == (distance <= in_force.policy.threshold)
+        assert bool(matches) == (distance <= in_force.policy.review_threshold)
         if matches:
-            assert min(match["score"] for match in matches) == pytest.approx(score, abs=1e-6)
-            assert all(match["score"] >= match["distance"] for match in matches)
+            assert matches[0]["distance"] == pytest.approx(distance, abs=1e-6)
 
 
 async def test_nothing_of_the_strangers_is_kept(
@@ -279,16 +275,14 @@ async def test_photos_of_many_people_are_searched_among_each_other(settings: Set
         measured = await measure_each_other(reader, folder, detector="mtcnn", model="Dlib", source="colours")
     assert measured.source == "colours: 13 faces of 12 people, each searched among one of everybody else"
     assert (measured.detector, measured.space) == ("mtcnn", "Dlib/painted")
-    assert [curve.metric for curve in measured.curves] == [Metric.COSINE, Metric.EUCLIDEAN, Metric.COSINE]
-    assert [curve.crowding for curve in measured.curves] == [None, None, MODELS["Dlib"].crowding]
-    assert (measured.curves[2].faces, measured.curves[2].list_sizes) == (13, (1, 2, 5, 10, 11))
+    assert [curve.metric for curve in measured.curves] == [Metric.COSINE, Metric.EUCLIDEAN]
     shown = [*enumerate(people), (4, BLUE)]
     nearest = [
         float(np.delete(distances(Metric.COSINE, embedded(colour)[0], embedded(*people)), person).min())
         for person, colour in shown
     ]
     curve = measured.curves[0]
-    assert (curve.faces, curve.list_sizes[-1]) == (13, 11)
+    assert (curve.faces, curve.list_sizes) == (13, (1, 2, 5, 10, 11))
     for distance in curve.distances:
         assert curve.rate(distance, 11) == pytest.approx(np.mean(np.array(nearest) <= distance), abs=1e-9)
 
@@ -306,8 +300,7 @@ async def test_photos_of_nobody_in_particular_are_refused(settings: Settings, tm
 def test_what_comes_with_a_model_belongs_to_its_present_space() -> None:
     shipped = shipped_false_alerts("Dlib")
     assert shipped is not None
-    assert [curve.metric for curve in shipped.curves] == [Metric.COSINE, Metric.EUCLIDEAN, Metric.COSINE]
-    assert [curve.crowding for curve in shipped.curves] == [None, None, MODELS["Dlib"].crowding]
+    assert [curve.metric for curve in shipped.curves] == [Metric.COSINE, Metric.EUCLIDEAN]
     for curve in shipped.curves:
         assert curve.faces >= 800
         assert curve.threshold(100, 100) is not None

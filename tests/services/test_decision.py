@@ -12,7 +12,7 @@ from facescreen.domain.blacklist import DEFAULT_COLLECTION, Entry, ReferenceImag
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Candidate, Face, Landmarks
 from facescreen.domain.quality import SCREENING_LIMITS, FaceQuality, QualityIssue
-from facescreen.domain.screening import AppliedCalibration, Clearance, Grade, Match, Policy, Verdict
+from facescreen.domain.screening import Clearance, Grade, Match, Policy, Verdict
 from facescreen.services.decision import Cleared, Decision, Near, decide
 
 PEOPLE = 4
@@ -77,7 +77,7 @@ def judge(
         policy=policy,
         model_name="Dlib",
         confidence=lambda distance: 100 - distance,
-        false_alert_probability=lambda score: score / 10,
+        false_alert_probability=lambda distance: distance / 10,
     )
 
 
@@ -121,7 +121,7 @@ def test_a_better_reference_never_loses_an_alert(
     theirs = [match for match in before.matches if match.entry_id == id_ % PEOPLE]
     if not theirs or any(candidate.reference_image_id == id_ for candidate in candidates):
         return
-    better = Candidate(id_, theirs[0].score * share)
+    better = Candidate(id_, theirs[0].distance * share)
     after = judge([*candidates, better], policy, cleared=cleared)
     ranks = {None: 0, Grade.POSSIBLE: 1, Grade.MATCH: 2}
     assert ranks[graded(after).get(id_ % PEOPLE)] >= ranks[graded(before).get(id_ % PEOPLE)]
@@ -152,11 +152,11 @@ def test_every_person_within_the_review_threshold_is_named_once_by_the_nearest_r
         nearest[person] = min(candidate.distance, nearest.get(person, 9.0))
     expected = {person: distance for person, distance in nearest.items() if distance <= policy.review_threshold}
     assert {match.entry_id: match.distance for match in decision.matches} == expected
-    scores = [match.score for match in decision.matches]
-    assert scores == sorted(expected.values())
+    apart = [match.distance for match in decision.matches]
+    assert apart == sorted(expected.values())
     for position, match in enumerate(decision.matches):
-        farther = [score for other, score in enumerate(scores) if other != position and score >= match.score]
-        assert match.margin == (min(farther) - match.score if farther else None)
+        farther = [other for place, other in enumerate(apart) if place != position and other >= match.distance]
+        assert match.margin == (min(farther) - match.distance if farther else None)
 
 
 @given(found, policies)
@@ -165,28 +165,31 @@ def test_all_references_lists_each_reference_within_the_review_threshold(
 ) -> None:
     every = Policy(Metric.COSINE, policy.threshold, policy.review_threshold, all_references=True)
     matches = judge(candidates, every).matches
+    by_nearest = judge(candidates, Policy(Metric.COSINE, policy.threshold, policy.review_threshold)).matches
+    told = {match.entry_id: (match.grade, match.margin, match.false_alert_probability) for match in by_nearest}
     within = {c.reference_image_id for c in candidates if c.distance <= policy.review_threshold}
     assert {match.reference_image_id for match in matches} == within
     for match in matches:
         assert match.supporting == sum(id_ % PEOPLE == match.entry_id for id_ in within)
+        assert (match.grade, match.margin, match.false_alert_probability) == told[match.entry_id]
 
 
 @pytest.mark.parametrize(
-    ("score", "cleared", "quality"),
+    ("distance", "cleared", "quality"),
     list(product((None, 0.1, 0.2, 0.25, 0.3, 0.31), (None, 0.05, 0.2, 0.3), (GOOD, BAD))),
 )
 def test_every_combination_of_distance_clearance_and_picture(
-    score: float | None, cleared: float | None, quality: FaceQuality
+    distance: float | None, cleared: float | None, quality: FaceQuality
 ) -> None:
     policy = Policy(Metric.COSINE, threshold=0.2, review_threshold=0.3)
     decision = judge(
-        [] if score is None else [Candidate(5, score)],
+        [] if distance is None else [Candidate(5, distance)],
         policy,
         cleared={} if cleared is None else {1: cleared},
         quality=quality,
     )
-    grade = None if score is None else policy.grade(score, score)
-    is_cleared = score is not None and cleared is not None and cleared < score
+    grade = None if distance is None else policy.grade(distance)
+    is_cleared = distance is not None and cleared is not None and cleared < distance
     if grade is None or is_cleared:
         expected = Verdict.CLEAR if quality is GOOD else Verdict.NOT_SCREENABLE
     else:
@@ -216,7 +219,6 @@ def test_a_match_says_what_it_rests_on() -> None:
         target=FACE.box,
         grade=Grade.MATCH,
         distance=0.3,
-        score=0.3,
         threshold=0.3,
         review_threshold=0.4,
         supporting=1,
@@ -226,30 +228,6 @@ def test_a_match_says_what_it_rests_on() -> None:
         model_name="Dlib",
         metric=Metric.ANGULAR,
     )
-
-
-def test_a_score_above_the_distance_decides() -> None:
-    near = Near([Candidate(5, 0.1), Candidate(9, 0.12), Candidate(13, 0.25)], scores={1: 0.22})
-    verdict, (match,), _ = decide(
-        near,
-        quality=GOOD,
-        references={id_: reference(id_) for id_ in (5, 9, 13)},
-        policy=Policy(Metric.COSINE, 0.2, 0.3),
-        model_name="Dlib",
-        confidence=lambda _: None,
-        false_alert_probability=lambda score: score,
-    )
-    assert (verdict, match.distance, match.score) == (Verdict.POSSIBLE, 0.1, 0.22)
-    assert match.false_alert_probability == 0.22
-    # The third photo alone would be at 0.25 + 0.12.
-    assert match.supporting == 2
-
-
-def test_nobody_counts_who_is_farther_than_photos_of_one_person_are() -> None:
-    calibration = AppliedCalibration(None, "", 100, 1, 0.01, 0.1, largest_distance=0.1)
-    policy = Policy(Metric.COSINE, 0.2, 0.3, calibration=calibration)
-    assert judge([Candidate(5, 0.1)], policy).verdict is Verdict.MATCH
-    assert judge([Candidate(5, 0.1001)], policy).verdict is Verdict.CLEAR
 
 
 def test_a_possible_person_never_hides_a_match() -> None:

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from facescreen.config import DetectorName, ModelName, Settings
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.distances import EmbeddingMetric, Metric
 from facescreen.domain.evaluation import Combination, Evaluation, FailedPhoto, Strangers
 from facescreen.domain.faces import Face, Pixels
@@ -126,14 +125,12 @@ async def test_people_of_different_colours_are_told_apart(settings: Settings, fo
     listed = found.identification
     assert (listed.people, listed.mated_probes, listed.stranger_probes) == (3, 3, 3)
     assert listed.strangers is Strangers.SINGLE
-    assert listed.by_score is not None
-    for searched in (listed.by_distance, listed.by_score):
-        (whole,) = searched.sizes
-        assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (3, 3, 3)
-        assert all(point.threshold is None for point in whole.points)
-        assert [point.fnir for point in searched.curve] == [0.0] * len(searched.curve)
-    assert listed.by_distance.shipped is not None
-    assert listed.by_score.shipped is None
+    (whole,) = listed.sizes
+    assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (3, 3, 3)
+    assert all(point.threshold is None for point in whole.points)
+    assert [point.fnir for point in listed.curve] == [0.0] * len(listed.curve)
+    assert listed.shipped is not None
+    assert listed.shipped.threshold == found.shipped_threshold
     assert {
         Path(photo).parent.name
         for pair in found.hard.strangers_to_themselves
@@ -165,10 +162,9 @@ async def test_photos_without_a_face_are_errors_wherever_they_occur(settings: Se
     assert (found.all_pairs.shipped.tar.count, found.all_pairs.shipped.tar.total) == (1, 3)
     assert found.all_pairs.incomplete == 36 - 21
     # Green's reference cannot be read and red's probe shows nobody; both are on the list all the same.
-    searches = found.identification
+    searches, whole = found.identification, found.identification.whole
     assert searches.people == 3
-    for whole in (searches.by_distance.whole, searches.decided.whole):
-        assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (2, 1, 3)
+    assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (2, 1, 3)
 
 
 async def test_listed_pairs_are_judged_by_folds(settings: Settings, folder: Path) -> None:
@@ -201,47 +197,14 @@ async def test_on_a_list_of_everybody_strangers_are_searched_without_themselves(
     found = only((await measure(settings, folder)).evaluation)
     everybody = found.everybody_listed
     assert (everybody.people, everybody.mated_probes, everybody.stranger_probes) == (6, 3, 9)
-    assert everybody.by_score is not None
-    for searched in (everybody.by_distance, everybody.by_score):
-        (whole,) = searched.sizes
-        assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (6, 3, 3)
-        # Nobody is as near to somebody else as to their own reference.
-        assert searched.curve[0].fnir == 0
-        assert searched.curve[0].threshold > found.all_pairs.roc[0].threshold - 1e-9
+    (whole,) = everybody.sizes
+    assert (whole.references, whole.rank_one.count, whole.rank_one.total) == (6, 3, 3)
+    # Nobody is as near to somebody else as to their own reference.
+    assert everybody.curve[0].fnir == 0
+    assert everybody.curve[0].threshold > found.all_pairs.roc[0].threshold - 1e-9
 
 
-async def test_the_score_decides_where_the_model_has_one(settings: Settings, tmp_path: Path) -> None:
-    folder = put(
-        tmp_path / "photos",
-        orange=shades((230, 90, 20)),
-        amber=shades((230, 170, 20)),
-        blue=shades(BLUE),
-        between=[photo((230, 130, 20))],
-    )
-    found = only((await measure(settings, folder)).evaluation)
-    crowding = MODELS["Dlib"].crowding
-    assert crowding is not None
-    searches = found.identification
-    assert searches.by_score is not None
-    assert searches.decided is searches.by_distance  # as long as the list is short
-    long = replace(searches.by_distance.whole, references=SHORTEST_LIST)
-    on_a_long_list = replace(
-        searches,
-        by_distance=replace(searches.by_distance, sizes=(*searches.by_distance.sizes, long)),
-        by_score=replace(searches.by_score, sizes=(long,)),
-    )
-    assert on_a_long_list.decided.sizes == (*searches.by_distance.sizes, long)
-    assert on_a_long_list.decided.curve is searches.by_score.curve
-    by_score, by_distance = (searched.curve[0].threshold for searched in (searches.by_score, searches.by_distance))
-    # The stranger is about as near to amber as to orange: one of five next people is there, the others are as usual.
-    assert by_score - by_distance == pytest.approx((crowding.typical - by_distance) / 10, rel=0.1)
-    other = only((await measure(settings, folder, models=("SFace",))).evaluation)
-    assert MODELS["SFace"].crowding is None
-    assert other.identification.by_score is None
-    assert other.everybody_listed.decided is other.everybody_listed.by_distance
-
-
-async def test_short_parts_of_a_list_are_measured_by_distance_alone(settings: Settings, tmp_path: Path) -> None:
+async def test_parts_of_a_list_are_measured_where_strangers_are_on_none(settings: Settings, tmp_path: Path) -> None:
     colours = [
         (red, green, blue)
         for red, green, blue in product((20, 125, 230), repeat=3)
@@ -253,10 +216,8 @@ async def test_short_parts_of_a_list_are_measured_by_distance_alone(settings: Se
         stranger=[photo((200, 20, 90))],
     )
     found = only((await measure(settings, folder)).evaluation)
-    assert found.identification.by_score is not None
-    assert [size.references for size in found.identification.by_distance.sizes] == [10, 16]
-    assert [size.references for size in found.identification.by_score.sizes] == [16]
-    assert [size.references for size in found.everybody_listed.decided.sizes] == [17]
+    assert [size.references for size in found.identification.sizes] == [10, 16]
+    assert [size.references for size in found.everybody_listed.sizes] == [17]
 
 
 async def test_mean_distances_are_those_of_pairs(settings: Settings, folder: Path) -> None:
@@ -271,7 +232,7 @@ async def test_ten_strangers_measure_one_alert_in_ten(settings: Settings, folder
     for person in (folder.parent / "more").iterdir():
         person.rename(folder / person.name)
     found = only((await measure(settings, folder)).evaluation).identification
-    tenth, hundredth, _ = found.decided.whole.points
+    tenth, hundredth, _ = found.whole.points
     assert found.stranger_probes == 13
     assert tenth.fpir is not None
     assert tenth.fpir.count <= 1.3
@@ -293,8 +254,8 @@ async def test_groups_are_measured_at_the_thresholds_of_everybody(settings: Sett
     assert measured.tar is not None
     assert measured.far is not None
     assert (measured.tar.count, measured.tar.total, measured.far.total) == (0, 1, 1)
-    decided = [point.threshold for point in found.identification.decided.whole.points]
-    assert [point.threshold for point in cold.identification] == decided
+    thresholds = [point.threshold for point in found.identification.whole.points]
+    assert [point.threshold for point in cold.identification] == thresholds
 
 
 async def test_every_detector_is_measured_with_every_model(settings: Settings, folder: Path) -> None:
@@ -321,8 +282,7 @@ async def test_other_metrics_have_their_own_thresholds(
     cosine = only((await measure(settings, folder)).evaluation)
     assert evaluation.metric is metric
     assert only(evaluation).shipped_threshold not in {None, cosine.shipped_threshold}
-    assert only(evaluation).identification.decided.whole.rank_one == cosine.identification.decided.whole.rank_one
-    assert (only(evaluation).identification.by_score is None) == (metric is Metric.EUCLIDEAN)
+    assert only(evaluation).identification.whole.rank_one == cosine.identification.whole.rank_one
 
 
 async def test_an_evaluation_goes_on_where_it_was_interrupted(settings: Settings, folder: Path, tmp_path: Path) -> None:
@@ -381,7 +341,7 @@ async def test_photos_of_nobody_are_refused(settings: Settings, tmp_path: Path) 
 
 async def test_the_most_central_large_face_counts(settings: Settings, folder: Path) -> None:
     (folder / "red" / "1.png").write_bytes(photo(GREEN, RED, BLUE))
-    assert only((await measure(settings, folder)).evaluation).identification.decided.whole.rank_one.value == 1
+    assert only((await measure(settings, folder)).evaluation).identification.whole.rank_one.value == 1
 
 
 async def test_pictures_show_the_face_with_a_margin(settings: Settings, folder: Path) -> None:

@@ -30,7 +30,6 @@ from facescreen.domain.evaluation import (
     LogisticFit,
     Rate,
     RocPoint,
-    Searched,
     Strangers,
     Timing,
     Verification,
@@ -87,9 +86,7 @@ def rate(counted: float, total: int) -> Rate:
     return Rate(counted, total, share, share * 0.9, share + (1 - share) * 0.1)
 
 
-def made(
-    *, scale: int = 1, detector: str = "mtcnn", model: str = "Dlib", group: str = "under 40", scored: bool = True
-) -> Combination:
+def made(*, scale: int = 1, detector: str = "mtcnn", model: str = "Dlib", group: str = "under 40") -> Combination:
     """A measurement of which no two figures are the same."""
     numbers = count(1000 * scale)
 
@@ -124,26 +121,23 @@ def made(
             pair(None),
         )
 
-    def searched(lengths: Iterable[int], shipped: IdentificationPoint | None = None) -> Searched:
+    def searches_of(
+        people: int, probes: int, kind: Strangers, strangers: int, lengths: Iterable[int]
+    ) -> Identification:
         targets = (1e-1, 1e-2)
         unmeasured = IdentificationPoint(1e-3, None, None, None)
         sizes = tuple(ListSize(n, some(), (*map(search, targets), unmeasured)) for n in lengths)
         curve = tuple(IdentificationCurvePoint(at / 20, (at / 20) ** 3, 1 - (at / 20) ** 0.5) for at in range(21))
-        return Searched(sizes, curve, shipped)
+        return Identification(people, probes, kind, strangers, sizes, curve, search(None))
 
-    lengths = (10, 100, 307)
     all_pairs = verification(None, None)
-    searches = Identification(
-        307, 739, Strangers.SINGLE, 537, searched(lengths, search(None)), searched([307]) if scored else None
-    )
-    everybody = Identification(
-        844, 738, Strangers.IN_TURN, 1582, searched([843], search(None)), searched([843]) if scored else None
-    )
+    searches = searches_of(307, 739, Strangers.SINGLE, 537, (10, 100, 307))
+    everybody = searches_of(844, 738, Strangers.IN_TURN, 1582, [843])
 
     def of_group(name: str, people: int) -> GroupMeasures:
         """At the thresholds of everybody."""
         pairs = tuple(replace(p, tar=some(), far=some()) for p in all_pairs.points if p.threshold)
-        found = tuple(replace(p, fnir=some(), fpir=some()) for p in searches.decided.whole.points if p.threshold)
+        found = tuple(replace(p, fnir=some(), fpir=some()) for p in searches.whole.points if p.threshold)
         return GroupMeasures(name, people, next(numbers), some(), pairs, found)
 
     shipped = distance()
@@ -238,7 +232,6 @@ TOLD: dict[type, Callable[[Any], list[str]]] = {
         f"{searches.people} people with one photo each. {searches.mated_probes:,} other photos",
         f"{searches.stranger_probes:,} {'usable faces' if searches.people == 844 else 'photos of strangers'}",
     ],
-    Searched: lambda _: [],
     ListSize: lambda size: [
         f"{size.references}{' everybody listed' if size.references == 843 else ''} {rate_told(size.rank_one)}"
     ],
@@ -263,17 +256,13 @@ TOLD: dict[type, Callable[[Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("scored", [[True], [False], [True, False], [True, True]])
-def test_every_figure_is_told(scored: list[bool]) -> None:
-    combinations = [
-        made(scale=scale, model=model, scored=is_scored)
-        for scale, model, is_scored in zip((1, 2), ("Dlib", "SFace"), scored, strict=False)
-    ]
-    measured = evaluation(*combinations)
+@pytest.mark.parametrize("several", [False, True])
+def test_every_figure_is_told(several: bool) -> None:
+    measured = evaluation(made(), *([made(scale=2, model="SFace")] if several else []))
     text = read(measured).text
     parts = list(everything_in(measured))
     assert not [told for part in parts for told in TOLD[type(part)](part) if told not in text]
-    shorter = [size for part in parts if isinstance(part, Searched) for size in part.sizes[:-1]]
+    shorter = [size for part in parts if isinstance(part, Identification) for size in part.sizes[:-1]]
     # How far the threshold of a shorter list stays below its target is told without an interval.
     kept = {point.fpir for part in shorter for point in part.points if point.fpir is not None}
     assert all(f"FPIR {percent(rate.value)}" in text for rate in kept)
@@ -283,8 +272,9 @@ def test_every_figure_is_told(scored: list[bool]) -> None:
 
 def test_the_answer_comes_first_and_in_plain_words() -> None:
     combination = made()
-    found = with_points(combination.identification, by_score=rate(170, 1000))
-    text = read(evaluation(replace(combination, identification=found))).text
+    found = missing_people(combination.identification, rate(170, 1000))
+    longer = missing_people(combination.everybody_listed, rate(260, 1000))
+    text = read(evaluation(replace(combination, identification=found, everybody_listed=longer))).text
     answer = "Of 100 photos of people on a list of 307, 83 are found when at most 1 in 100 faces of strangers raises"
     assert answer in text
     assert (
@@ -292,52 +282,15 @@ def test_the_answer_comes_first_and_in_plain_words() -> None:
         in text
     )
     assert text.index(answer) < text.index("TAR")
-
-
-def with_points(searches: Identification, **missed: Rate) -> Identification:
-    """With these people missed where at most one stranger in a hundred raises an alert."""
-    changed: dict[str, Any] = {}
-    for way, fnir in missed.items():
-        searched: Searched = getattr(searches, way)
-        *smaller, whole = searched.sizes
-        tenth, hundredth, thousandth = whole.points
-        point = replace(hundredth, fnir=fnir, fpir=rate(5, 537))
-        changed[way] = replace(searched, sizes=(*smaller, replace(whole, points=(tenth, point, thousandth))))
-    return replace(searches, **changed)
-
-
-def test_what_the_score_is_worth_is_told_in_words() -> None:
-    combination = made()
-    measured = replace(
-        combination,
-        identification=with_points(combination.identification, by_score=rate(170, 1000), by_distance=rate(250, 1000)),
-        everybody_listed=with_points(
-            combination.everybody_listed, by_score=rate(260, 1000), by_distance=rate(350, 1000)
-        ),
-    )
-    text = read(evaluation(measured)).text
-    assert "A face that resembles many people on the list has to come nearer" in text
-    assert (
-        "when at most 1 in 100 strangers raises a false alert: on the list of 307 people, 17.0 % are missed by score "
-        "and 25.0 % by distance alone; on the list of 844 people, 26.0 % are missed by score and 35.0 % by distance "
-        "alone." in text
-    )
     assert "On a longer list, with all 844 people of these photos on it, 74 of 100 are found" in text
-    assert text.count("Threshold (score, cosine)") == text.count("Threshold (distance, cosine)") == 2
-    plain = read(evaluation(made(scored=False)))
-    assert "by distance alone" not in plain.text
-    assert "score" not in plain.text
 
 
-def test_the_distance_is_drawn_beside_the_score() -> None:
-    def lines(*combinations: Combination) -> int:
-        document = render(evaluation(*combinations), picture)
-        drawings = re.findall(r'<svg viewBox="0 0 403.*?</svg>', document, re.DOTALL)
-        return sum(drawing.count("stroke-width: 0.9") for drawing in drawings)
-
-    assert lines(made(scored=False)) == 0
-    assert lines(made()) > 3
-    assert lines(made(), made(scored=False)) > 1
+def missing_people(searches: Identification, fnir: Rate) -> Identification:
+    """With these people missed where at most one stranger in a hundred raises an alert."""
+    *smaller, whole = searches.sizes
+    tenth, hundredth, thousandth = whole.points
+    point = replace(hundredth, fnir=fnir, fpir=rate(5, 537))
+    return replace(searches, sizes=(*smaller, replace(whole, points=(tenth, point, thousandth))))
 
 
 def test_the_best_of_several_is_told_and_all_are_compared() -> None:
@@ -354,15 +307,19 @@ def test_the_best_of_several_is_told_and_all_are_compared() -> None:
 def test_what_is_missing_is_told_in_words() -> None:
     combination = made()
     no_pair, no_search = VerificationPoint(1e-2, None, None, None), IdentificationPoint(1e-2, None, None, None)
-    unknown = Searched((ListSize(307, rate(700, 739), (no_search,)),), (), None)
+    unknown: dict[str, Any] = {
+        "sizes": (ListSize(307, rate(700, 739), (no_search,)),),
+        "curve": (),
+        "shipped": None,
+    }
     nothing = replace(
         combination,
         shipped_threshold=None,
         acquisition=Acquisition((), rate(0, 10), rate(0, 10)),
         listed_pairs=None,
         all_pairs=replace(combination.all_pairs, points=(no_pair,), shipped=None, others=600, mated_mean=None),
-        identification=replace(combination.identification, by_distance=unknown, by_score=unknown),
-        everybody_listed=replace(combination.everybody_listed, by_distance=unknown, by_score=unknown),
+        identification=replace(combination.identification, **unknown),
+        everybody_listed=replace(combination.everybody_listed, **unknown),
         groups=(),
         hard=HardExamples((), ()),
     )
@@ -381,15 +338,14 @@ def test_what_is_missing_is_told_in_words() -> None:
 def test_a_single_kind_of_pairs_is_no_error() -> None:
     combination = made()
     points = tuple(replace(point, tar=None, far=None) for point in combination.all_pairs.points)
-    whole = combination.identification.decided.whole
+    whole = combination.identification.whole
     whole = replace(whole, points=tuple(replace(p, fnir=None, fpir=None) for p in whole.points))
-    searched = Searched((whole,), (), None)
     text = read(
         evaluation(
             replace(
                 combination,
                 all_pairs=replace(combination.all_pairs, mated=0, roc=(), points=points),
-                identification=replace(combination.identification, by_distance=searched, by_score=searched),
+                identification=replace(combination.identification, sizes=(whole,), curve=(), shipped=None),
             )
         )
     ).text
@@ -406,12 +362,7 @@ def test_rates_of_nothing_and_of_everything_can_be_drawn(flawless: float) -> Non
             replace(
                 combination,
                 all_pairs=replace(combination.all_pairs, roc=roc, others=1),
-                identification=replace(
-                    combination.identification,
-                    by_distance=replace(combination.identification.by_distance, curve=curve),
-                    by_score=None,
-                    stranger_probes=1,
-                ),
+                identification=replace(combination.identification, curve=curve, stranger_probes=1),
             )
         )
     )

@@ -19,7 +19,6 @@ MATCH = Match(
     target=Box(0, 0, 9, 9),
     grade=Grade.MATCH,
     distance=0.03,
-    score=0.03,
     threshold=0.05,
     review_threshold=0.06,
     supporting=1,
@@ -40,17 +39,12 @@ def test_a_match_names_distance_limit_false_alerts_and_margin() -> None:
     assert said == (
         "The distance to Ada is 0.0300 (cosine, Dlib): within the match threshold of 0.0500; 0.25% of faces of people "
         "who are not on such a list of 307 photos come so near to somebody on it; "
-        "the next person's score is 0.0120 larger."
+        "the next person is 0.0120 farther."
     )
 
 
-def test_a_score_is_told_apart_from_the_distance() -> None:
-    said = explain(face(Verdict.MATCH, replace(MATCH, score=0.045)), POLICY)
-    assert "is 0.0300 (cosine, Dlib), the score 0.0450," in said
-
-
 def test_a_possible_person_is_within_the_review_threshold_only() -> None:
-    possible = replace(MATCH, grade=Grade.POSSIBLE, distance=0.055, score=0.055)
+    possible = replace(MATCH, grade=Grade.POSSIBLE, distance=0.055)
     said = explain(face(Verdict.POSSIBLE, possible), POLICY)
     assert "within the review threshold of 0.0600 but not the match threshold of 0.0500" in said
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric, convert
 from facescreen.domain.false_alerts import AlertBudget, Calibration
 from facescreen.errors import InvalidThresholdError, ThresholdRequiredError
@@ -22,7 +21,7 @@ from facescreen.services.thresholds import (
 )
 
 DEFAULTS = ScreeningDefaults("mtcnn", "Dlib", Metric.COSINE, None, None, AlertBudget(100, 10))
-BY_BUDGET = Plan("mtcnn", "Dlib", "mtcnn", "Dlib", Metric.COSINE, None, None, by_distance=False, all_references=False)
+BY_BUDGET = Plan("mtcnn", "Dlib", "mtcnn", "Dlib", Metric.COSINE, None, None, all_references=False)
 LONGEST_MEASURED = 838
 sizes = st.integers(0, 1_000_000)
 
@@ -33,11 +32,9 @@ def shipped(one_in: int = 100, review_one_in: int = 10) -> Calibration:
     return found
 
 
-@given(sizes, st.sampled_from(EMBEDDING_METRICS), st.booleans())
-def test_the_budget_is_kept_at_every_size_and_in_every_metric(
-    size: int, metric: EmbeddingMetric, by_distance: bool
-) -> None:
-    policy = resolve_policy(replace(BY_BUDGET, metric=metric, by_distance=by_distance), shipped(), size)
+@given(sizes, st.sampled_from(EMBEDDING_METRICS))
+def test_the_budget_is_kept_at_every_size_and_in_every_metric(size: int, metric: EmbeddingMetric) -> None:
+    policy = resolve_policy(replace(BY_BUDGET, metric=metric), shipped(), size)
     assert policy.threshold <= policy.review_threshold
     assert policy.calibration is not None
     assert policy.calibration.list_size == size
@@ -53,23 +50,16 @@ def test_a_smaller_budget_is_never_wider(size: int, one: int, other: int) -> Non
     assert tight <= wide
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, SHORTEST_LIST - 1])
-def test_on_a_short_list_plain_distances_decide_and_never_beyond_one_pair(size: int) -> None:
-    policy = resolve_policy(BY_BUDGET, shipped(2, 2), size)
-    assert policy.calibration is not None
-    assert policy.calibration.crowding is None
-    assert policy.review_threshold <= (default_threshold("Dlib", Metric.COSINE) or 0)
-
-
-def test_on_a_long_list_scores_decide() -> None:
-    policy = resolve_policy(BY_BUDGET, shipped(), SHORTEST_LIST)
-    assert policy.calibration is not None
-    assert policy.calibration.crowding is not None
-    assert policy.calibration.largest_distance == default_threshold("Dlib", Metric.COSINE)
-    for plan in (replace(BY_BUDGET, by_distance=True), replace(BY_BUDGET, metric=Metric.EUCLIDEAN)):
-        plain = resolve_policy(plan, shipped(), SHORTEST_LIST)
-        assert plain.calibration is not None
-        assert plain.calibration.crowding is None
+@given(sizes, st.sampled_from(EMBEDDING_METRICS))
+def test_nobody_counts_who_is_farther_than_photos_of_one_person_are(size: int, metric: EmbeddingMetric) -> None:
+    one_to_one = default_threshold("Dlib", metric)
+    assert one_to_one is not None
+    policy = resolve_policy(replace(BY_BUDGET, metric=metric), shipped(2, 2), size)
+    assert policy.review_threshold <= one_to_one
+    if size <= 1:
+        assert policy.threshold == one_to_one
+    given_review = resolve_policy(replace(BY_BUDGET, metric=metric, review_threshold=0.9), shipped(2, 2), size)
+    assert given_review.threshold <= one_to_one
 
 
 def test_angle_based_metrics_share_their_thresholds() -> None:
@@ -81,31 +71,22 @@ def test_angle_based_metrics_share_their_thresholds() -> None:
 
 @given(st.floats(0, 2), sizes)
 def test_a_threshold_that_is_set_holds_and_the_review_threshold_is_never_below(threshold: float, size: int) -> None:
-    policy = resolve_policy(replace(BY_BUDGET, threshold=threshold, by_distance=True), shipped(), size)
+    policy = resolve_policy(replace(BY_BUDGET, threshold=threshold), shipped(), size)
     assert policy.threshold == threshold
     assert policy.review_threshold >= threshold
     assert policy.calibration is not None
-    curve = deciding_curve(replace(BY_BUDGET, by_distance=True), shipped(), size)
+    curve = deciding_curve(BY_BUDGET, shipped())
     assert curve is not None
     assert policy.calibration.false_alert_rate == curve.rate(threshold, size)
 
 
 def test_far_beyond_what_was_measured_the_tightest_threshold_stays_and_tells_what_to_expect() -> None:
-    plan = replace(BY_BUDGET, by_distance=True)
-    curve = deciding_curve(plan, shipped(), 100_000)
+    curve = deciding_curve(BY_BUDGET, shipped())
     assert curve is not None
-    policy = resolve_policy(plan, shipped(), 100_000)
+    policy = resolve_policy(BY_BUDGET, shipped(), 100_000)
     assert policy.threshold == curve.distances[0]
     assert policy.calibration is not None
     assert policy.calibration.false_alert_rate > 0.01
-
-
-def test_scores_that_were_measured_in_a_short_list_do_not_decide_in_a_long_one() -> None:
-    calibration = shipped()
-    short = [replace(curve, list_sizes=curve.list_sizes[:3], rates=curve.rates[:3]) for curve in calibration.curves]
-    policy = resolve_policy(BY_BUDGET, replace(calibration, curves=tuple(short)), SHORTEST_LIST)
-    assert policy.calibration is not None
-    assert policy.calibration.crowding is None
 
 
 def test_without_evidence_a_threshold_is_needed() -> None:

@@ -233,8 +233,9 @@ class BlacklistMatch(BaseModel):
     verdict: Grade = Field(description="`match` within `threshold`, `possible` within `review_threshold` only.")
     threshold: float
     review_threshold: float
-    score: float = Field(description="What the thresholds are compared with: the person's, over all its photos.")
-    distance: float = Field(description="To this reference photo.")
+    distance: float = Field(
+        description="To this reference photo. The thresholds are compared with that of the person's nearest one."
+    )
     supporting_references: int = Field(description="How many photos of the person are within `review_threshold`.")
     margin: float | None = Field(
         description="How much farther the next person within `review_threshold` is; null if there is none."
@@ -275,7 +276,6 @@ class BlacklistMatch(BaseModel):
             verdict=match.grade,
             threshold=match.threshold,
             review_threshold=match.review_threshold,
-            score=match.score,
             distance=match.distance,
             supporting_references=match.supporting,
             margin=match.margin,
@@ -358,9 +358,6 @@ class CalibrationSummary(BaseModel):
         description="Share of faces of people who are not on such a list that `threshold` is expected to match."
     )
     review_false_alert_rate: float = Field(description="The same for `review_threshold`.")
-    largest_distance: float | None = Field(
-        description="Farther than this nobody counts, however small the score; null where the score is the distance."
-    )
 
 
 class ItemError(BaseModel):
@@ -491,7 +488,6 @@ class LooksLikeExistingEntry(BaseModel):
     entry_id: int
     name: str = Field(description="Of the entry.")
     distance: float = Field(description="To its nearest photo.")
-    score: float = Field(description="What is compared with `threshold`, as in a screening.")
     threshold: float = Field(description="Largest distance that matches.")
     distance_metric: Metric
 
@@ -504,7 +500,6 @@ class LooksLikeExistingEntry(BaseModel):
             entry_id=warning.entry_id,
             name=warning.name,
             distance=warning.distance,
-            score=warning.score,
             threshold=warning.threshold,
             distance_metric=warning.metric,
         )
@@ -858,7 +853,7 @@ class ListReportRecord(BaseModel):
 
     @classmethod
     def of(cls, report: ListReport) -> "ListReportRecord":
-        applied = report.screening_policy.calibration
+        applied = report.policy.calibration
         return cls(
             collection=report.collection,
             list_version=report.version,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from facescreen.config import DetectorName, ModelName
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Candidate, Face, Neighbours, Pixels, Vectors
+from facescreen.domain.faces import Candidate, Face, Pixels, Vectors
 
 EmbeddingSpace = NewType("EmbeddingSpace", str)
 """Names model, weights and alignment: embeddings of two spaces are never compared."""
@@ -85,10 +85,6 @@ class EmbeddingBackend(Backend, Protocol):
         self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
         """For each embedding every reference image of the collection within the radius, nearest first."""
-        ...
-
-    async def nearest(self, collection_id: int, vectors: Vectors, model: ModelName, *, count: int) -> list[Neighbours]:
-        """For each embedding the reference images of the collection with the smallest cosine distance, so many."""
         ...
 
     def space(self, model: ModelName) -> EmbeddingSpace:

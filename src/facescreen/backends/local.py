@@ -9,7 +9,7 @@ import numpy as np
 from facescreen.backends.base import EmbeddingSpace, IndexUpdate, Probe
 from facescreen.config import DetectorName, ModelName
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Candidate, Face, Neighbours, Pixels, Vectors
+from facescreen.domain.faces import Candidate, Face, Pixels, Vectors
 from facescreen.indexes.base import EmbeddingIndex
 from facescreen.indexes.faiss import FaissIndex
 from facescreen.lifeline import to_the_end
@@ -76,9 +76,6 @@ class LocalBackend:
         self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float
     ) -> list[tuple[Candidate, ...]]:
         return await self._pool.run(self._index(collection_id, model).search, vectors, metric, radius)
-
-    async def nearest(self, collection_id: int, vectors: Vectors, model: ModelName, *, count: int) -> list[Neighbours]:
-        return await self._pool.run(self._index(collection_id, model).nearest, vectors, count)
 
     def space(self, model: ModelName) -> EmbeddingSpace:
         return EmbeddingSpace(MODELS[model].space)

@@ -9,8 +9,6 @@ import click
 from facescreen.cli.base import DETECTOR, METRIC, MODEL, command_settings, coroutine, model_option, progress_bar
 
 if TYPE_CHECKING:
-    from facescreen.domain.crowding import Crowding
-    from facescreen.domain.distances import Metric
     from facescreen.recognition.catalog import ShippedFalseAlerts
     from facescreen.services.calibration import CalibrationReport
 
@@ -180,17 +178,14 @@ def _print_calibration(report: "CalibrationReport") -> None:
         click.echo(f"skipped {skipped.file}: {skipped.detail} ({skipped.code})")
     calibration, budget, curve = report.calibration, report.calibration.budget, report.curve
     click.echo(f"calibration {calibration.id}, {calibration.source}; {report.unusable} faces were unusable")
-    thresholds = Table(
-        "reference photos", "compared", f"match, 1 in {budget.one_in}", f"review, 1 in {budget.review_one_in}"
-    )
+    thresholds = Table("reference photos", f"match, 1 in {budget.one_in}", f"review, 1 in {budget.review_one_in}")
     policies = {times * report.list_size: report.policy(times * report.list_size) for times in _GROWTH}
     for size, policy in policies.items():
         if policy is None or (applied := policy.calibration) is None:
-            thresholds.add_row(str(size), "", "none", "none")
+            thresholds.add_row(str(size), "none", "none")
             continue
         thresholds.add_row(
             str(size),
-            _compared(policy.metric, applied.crowding),
             f"{policy.threshold:.4f}" + " *" * (applied.false_alert_rate > 1 / budget.one_in),
             f"{policy.review_threshold:.4f}" + " *" * (applied.review_false_alert_rate > 1 / budget.review_one_in),
         )
@@ -203,20 +198,16 @@ def _print_calibration(report: "CalibrationReport") -> None:
         ):
             share = rate(round(expected * curve.faces), curve.faces)
             click.echo(
-                f"{name}: {share.count} of {share.total} faces alert at {_compared(now.metric, curve.crowding)} "
+                f"{name}: {share.count} of {share.total} faces alert at {now.metric} "
                 f"{threshold:.4f}, {share.value:.2%} (95 % interval {share.low:.2%} to {share.high:.2%})"
             )
     if curve.faces < 3 * budget.one_in:
         click.echo(f"warning: {curve.faces} faces are few for one in {budget.one_in}; take {3 * budget.one_in} or more")
-    nearest = Table("photo", "looks like", _compared(curve.metric, curve.crowding))
+    nearest = Table("photo", "looks like", str(curve.metric))
     for probe in report.nearest:
-        nearest.add_row(Text(probe.photo), Text(probe.name), f"{probe.score:.4f}")
+        nearest.add_row(Text(probe.photo), Text(probe.name), f"{probe.distance:.4f}")
     console.print(nearest)
     click.echo("if one of these is really that person, remove the photo and calibrate again")
-
-
-def _compared(metric: "Metric", crowding: "Crowding | None") -> str:
-    return str(metric) if crowding is None else f"score ({metric})"
 
 
 def _write_private(path: Path, text: str) -> None:

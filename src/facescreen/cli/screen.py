@@ -75,6 +75,6 @@ def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:
             if not face.alerts:
                 table.add_row(name, str(index), face.verdict, "", "", Text(explain(face, result.policy)))
             for match in face.alerts:
-                limit = f"{match.score:.4f} ≤ {match.limit:.4f} {match.metric}"
+                limit = f"{match.distance:.4f} ≤ {match.limit:.4f} {match.metric}"
                 table.add_row(name, str(index), match.grade, Text(match.name), limit, Text(match.reason))
     Console().print(table)

@@ -335,17 +335,6 @@ async def owners_of(connection: AsyncConnection, image_ids: Iterable[int]) -> di
     return owners
 
 
-async def reference_counts(connection: AsyncConnection, entry_ids: Iterable[int]) -> dict[int, int]:
-    """How many active reference images these entries have; those without any are left out."""
-    counts: dict[int, int] = {}
-    owner, status = reference_images.c.entry_id, reference_images.c.status
-    for ids in batches(entry_ids):
-        active = (owner.in_(ids), status == Status.ACTIVE)
-        rows = await connection.execute(select(owner, func.count()).where(*active).group_by(owner))
-        counts.update((row[0], row[1]) for row in rows)
-    return counts
-
-
 async def references(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, tuple[Entry, ReferenceImage]]:
     """Active reference images by id, each with its entry (whose ``images`` are left empty).
 
@@ -507,13 +496,13 @@ async def _owned(
 
 
 async def _keep_nearest(connection: AsyncConnection, entry_id: int) -> None:
-    """Of an entry's matches with one face, remove all but that of least score, unless all references were asked for.
+    """Of an entry's matches with one face, remove all but the nearest, unless all references were asked for.
 
     Whoever was cleared comes after those that count: an alert is never lost by this.
     """
 
     def rank(of: FromClause) -> Tuple:
-        return tuple_(of.c.clearance_id.is_not(None), of.c.score, of.c.distance, of.c.reference_image_id)
+        return tuple_(of.c.clearance_id.is_not(None), of.c.distance, of.c.reference_image_id)
 
     nearer = matches.alias()
     is_nearer = exists().where(

@@ -219,7 +219,6 @@ matches = Table(
     Column("target_h", Integer, nullable=False),
     Column("grade", String(16), nullable=False),
     Column("distance", Float, nullable=False),
-    Column("score", Float, nullable=False),
     Column("supporting", Integer, nullable=False),
     Column("confidence", Float),
     Column("false_alert_probability", Float),

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from facescreen.db import clearances, faces
 from facescreen.db.blacklist import owners_of
 from facescreen.db.schema import entries, matches, screened_faces, screenings
-from facescreen.domain.crowding import Crowding
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box
 from facescreen.domain.quality import FaceQuality, QualityIssue, QualityReason
@@ -252,7 +250,7 @@ def _screening(
             threshold=row["threshold"],
             review_threshold=row["review_threshold"],
             all_references=bool(row["all_references"]),
-            calibration=_calibration(row["calibration"]) if row["calibration"] else None,
+            calibration=AppliedCalibration(**row["calibration"]) if row["calibration"] else None,
         ),
         list_version=row["list_version"],
         created_at=row["created_at"],
@@ -273,11 +271,6 @@ def _screening(
     )
 
 
-def _calibration(document: Mapping[str, Any]) -> AppliedCalibration:
-    crowding = document["crowding"]
-    return AppliedCalibration(**{**document, "crowding": Crowding(**crowding) if crowding else None})
-
-
 def _match_columns(face_id: int, match: Match) -> dict[str, object]:
     return {
         "face_id": face_id,
@@ -292,7 +285,6 @@ def _match_columns(face_id: int, match: Match) -> dict[str, object]:
         "target_h": match.target.h,
         "grade": match.grade,
         "distance": match.distance,
-        "score": match.score,
         "supporting": match.supporting,
         "confidence": match.confidence,
         "false_alert_probability": match.false_alert_probability,
@@ -310,7 +302,6 @@ def _match(row: RowMapping, screening: RowMapping, clearance: Clearance | None) 
         target=Box(row["target_x"], row["target_y"], row["target_w"], row["target_h"]),
         grade=Grade(row["grade"]),
         distance=row["distance"],
-        score=row["score"],
         threshold=screening["threshold"],
         review_threshold=screening["review_threshold"],
         supporting=row["supporting"],

@@ -5,11 +5,10 @@ rates are those of ISO/IEC 19795-1 and NIST's FRTE. Photos are named by their pa
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.distances import EmbeddingMetric
 
 
@@ -155,7 +154,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class IdentificationPoint:
-    """What happens to searches if an alert is raised for the smallest distance or score, if at most ``threshold``.
+    """What happens to searches if an alert is raised for the smallest distance, if at most ``threshold``.
 
     Attributes:
         target: false positive identification rate that the threshold was chosen for: the largest threshold that does
@@ -180,7 +179,7 @@ class ListSize:
     Attributes:
         references: people on the list, one photo each. Below the whole list's length, rates are means over lists that
             are drawn from the whole, and the threshold is chosen for that mean.
-        rank_one: probes of people on the list whose distance or score is the smallest.
+        rank_one: probes of people on the list whose own distance is the smallest.
         points: at a false positive identification rate of 1e-1, 1e-2 and 1e-3.
     """
 
@@ -196,27 +195,6 @@ class IdentificationCurvePoint:
     threshold: float
     fpir: float
     fnir: float
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """What searches come to by one way of comparing.
-
-    Attributes:
-        sizes: parts of the list, ascending, if they were measured, and the whole as the last.
-        curve: of the whole list, at most 200 points; empty without strangers.
-        shipped: at the threshold that comes with the model, on the whole list; ``None`` if there is none, or if it is
-            not for what is compared.
-    """
-
-    sizes: tuple[ListSize, ...]
-    curve: tuple[IdentificationCurvePoint, ...]
-    shipped: IdentificationPoint | None
-
-    @property
-    def whole(self) -> ListSize:
-        """The whole list."""
-        return self.sizes[-1]
 
 
 class Strangers(StrEnum):
@@ -241,31 +219,24 @@ class Identification:
         mated_probes: other photos of people on the list.
         strangers: who they are.
         stranger_probes: photos of strangers that show a face.
-        by_distance: the smallest distance decides. Parts of the list are means over all that can be drawn from it.
-        by_score: the smallest score of :class:`facescreen.domain.crowding.Crowding` decides. Parts are means over some
-            that were drawn by chance. ``None`` for a model or a metric without a score.
+        sizes: parts of the list, ascending, if they were measured, and the whole as the last. Parts are means over all
+            that can be drawn from the list.
+        curve: of the whole list, at most 200 points; empty without strangers.
+        shipped: at the threshold that comes with the model, on the whole list; ``None`` if there is none.
     """
 
     people: int
     mated_probes: int
     strangers: Strangers
     stranger_probes: int
-    by_distance: Searched
-    by_score: Searched | None
+    sizes: tuple[ListSize, ...]
+    curve: tuple[IdentificationCurvePoint, ...]
+    shipped: IdentificationPoint | None
 
     @property
-    def decides_by_score(self) -> bool:
-        """Whether screening compares scores where nobody set a threshold by hand: on a list that is long enough."""
-        return self.by_score is not None and self.by_distance.whole.references >= SHORTEST_LIST
-
-    @property
-    def decided(self) -> Searched:
-        """What screening comes to where nobody set a threshold by hand; in short parts of a long list by distance."""
-        if self.by_score is None or not self.decides_by_score:
-            return self.by_distance
-        short = [size for size in self.by_distance.sizes if size.references < SHORTEST_LIST]
-        long = [size for size in self.by_score.sizes if size.references >= SHORTEST_LIST]
-        return replace(self.by_score, sizes=(*short, *long))
+    def whole(self) -> ListSize:
+        """The whole list."""
+        return self.sizes[-1]
 
 
 Point = TypeVar("Point", VerificationPoint, IdentificationPoint)
@@ -283,7 +254,7 @@ class GroupMeasures:
     Attributes:
         failed: photos of the group without an embedding.
         verification: over all pairs of photos of the group.
-        identification: probes of the group in the whole list, as :attr:`Identification.decided`.
+        identification: probes of the group in the whole list.
     """
 
     group: str

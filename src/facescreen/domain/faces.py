@@ -89,16 +89,3 @@ class Candidate:
 
     reference_image_id: int
     distance: float
-
-
-class Neighbours(NamedTuple):
-    """The reference images nearest to a face by cosine distance, nearest first.
-
-    Attributes:
-        distances: float64 of shape (n,).
-        vectors: their raw embeddings (n, dimension).
-    """
-
-    ids: tuple[int, ...]
-    distances: NDArray[np.float64]
-    vectors: Vectors

@@ -3,14 +3,13 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, cast, overload
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facescreen.domain.crowding import NEIGHBOURS, Crowding
 from facescreen.domain.distances import EmbeddingMetric, Metric, convert, unit
 from facescreen.domain.faces import Vectors
 from facescreen.domain.sampling import chance_of_any
@@ -25,20 +24,13 @@ _STEP = 1e-7
 """What distances are rounded to: about what float32 embeddings tell apart."""
 
 _POINTS = 128
-"""At most so many distances in a curve, and one more, and twice that of scores: a step between two changes the rate by
-about a twentieth."""
+"""At most so many distances in a curve, and one more: a step between two changes the rate by about a twentieth."""
 
 _MOST = 0.95
 """Curves reach up to where so many of the faces alert."""
 
 _BLOCK = 8_000_000
 """Distances that are held at once, in float64."""
-
-_SEARCHES = 4_000
-"""Searches in parts of a list, at least, for each size of the parts: 1 in 100 is told to a third of it."""
-
-_SEED = 1
-"""Draws the parts of a list."""
 
 
 def measured_metric(metric: EmbeddingMetric) -> EmbeddingMetric:
@@ -61,11 +53,10 @@ class FalseAlertCurve:
     Attributes:
         metric: what the distances are in.
         faces: how many faces of nobody on the list were searched.
-        list_sizes: reference photos in the lists that were searched, ascending from 1, or for scores from one person's.
+        list_sizes: reference photos in the lists that were searched, ascending from 1.
         distances: ascending.
         rates: for each list size and each distance the share of the faces that have a reference at most that far; it
-            never falls with the distance, nor, without crowding, with the size.
-        crowding: what the distances are scores of, ``None`` where they are distances.
+            never falls with the distance or with the size.
     """
 
     metric: EmbeddingMetric
@@ -73,7 +64,6 @@ class FalseAlertCurve:
     list_sizes: tuple[int, ...]
     distances: tuple[float, ...]
     rates: tuple[tuple[float, ...], ...]
-    crowding: Crowding | None = None
 
     def rate(self, distance: float, list_size: int) -> float:
         """The share of faces of nobody on such a list that has a reference at most so far.
@@ -84,11 +74,6 @@ class FalseAlertCurve:
         lists put together from such ones, ``1 - (1 - rate) ** times``, as if every face were as likely to alert;
         faces differ in how many people they resemble, so that lists have less on average (Jensen's inequality). Where
         nobody alerted in the largest list, one of the faces is taken to have.
-
-        The rate of a score rises with the list, falls and rises again, so between two sizes it is the larger of their
-        rates. Beyond the largest list ``times`` is its square root, for a longer list brings the nearest person and the
-        next ones nearer alike, and the score takes half of that back. On the lists that ``bench/false_alerts.py``
-        measures, twice as long a list adds less, and nothing at 1 in 100.
         """
         if distance < 0 or list_size <= 0:
             return 0.0
@@ -98,11 +83,8 @@ class FalseAlertCurve:
         row = bisect_right(self.list_sizes, list_size) - 1
         times = list_size / self.list_sizes[row]
         if row + 1 < len(self.list_sizes):
-            rate, longer = self.rates[max(row, 0)][column], self.rates[row + 1][column]
-            if self.crowding is None:
-                return min(rate * times, longer)
-            return rate if times == 1 else max(rate, longer)
-        rate, times = self.rates[row][column], times if self.crowding is None else math.sqrt(times)
+            return min(self.rates[row][column] * times, self.rates[row + 1][column])
+        rate = self.rates[row][column]
         if times > 1:
             rate = max(rate, 1 / self.faces)
         return round(-math.expm1(times * math.log1p(-rate)), _DIGITS) if rate < 1 else 1.0
@@ -134,7 +116,6 @@ class FalseAlertCurve:
             "list_sizes": list(self.list_sizes),
             "distances": list(self.distances),
             "rates": [list(rates) for rates in self.rates],
-            "crowding": None if self.crowding is None else asdict(self.crowding),
         }
 
     @classmethod
@@ -146,7 +127,6 @@ class FalseAlertCurve:
             list_sizes=tuple(document["list_sizes"]),
             distances=tuple(document["distances"]),
             rates=tuple(tuple(rates) for rates in document["rates"]),
-            crowding=Crowding(**crowding) if (crowding := document.get("crowding")) else None,
         )
 
 
@@ -159,8 +139,7 @@ class Calibration:
         source: what was measured, in words.
         detector: the one that found the faces.
         space: names model, weights and alignment of the embeddings.
-        curves: one of distances for ``cosine``, which serves every angle-based metric, and one for ``euclidean``; and
-            one of scores for ``cosine`` where the model has such.
+        curves: one for ``cosine``, which serves every angle-based metric, and one for ``euclidean``.
         created_at: ``None`` for the one that comes with a model.
     """
 
@@ -172,23 +151,14 @@ class Calibration:
     curves: tuple[FalseAlertCurve, ...]
     created_at: datetime | None
 
-    @overload
-    def curve(self, metric: EmbeddingMetric, *, crowded: Literal[False] = False) -> FalseAlertCurve: ...
-
-    @overload
-    def curve(self, metric: EmbeddingMetric, *, crowded: bool) -> FalseAlertCurve | None: ...
-
-    def curve(self, metric: EmbeddingMetric, *, crowded: bool = False) -> FalseAlertCurve | None:
-        """The curve in this metric: of distances, or of scores (``crowded``), ``None`` where none was measured."""
+    def curve(self, metric: EmbeddingMetric) -> FalseAlertCurve:
+        """The curve in this metric."""
         measured = measured_metric(metric)
-        for curve in self.curves:
-            if curve.metric is measured and (curve.crowding is not None) is crowded:
-                return curve.converted(metric)
-        return None
+        return next(curve for curve in self.curves if curve.metric is measured).converted(metric)
 
 
 class Nearest(NamedTuple):
-    """For each face the distance of the nearest reference, or the lowest score, and the row of the reference."""
+    """For each face the distance of the nearest reference, and its row."""
 
     distances: NDArray[np.float64]
     rows: NDArray[np.int64]
@@ -201,20 +171,18 @@ class ImpostorSearches:
     Attributes:
         faces: their raw embeddings (faces, dimension); at least one.
         references: those of the list (n, dimension); at least one, of somebody else, for each face.
-        owners: whose each reference is, in any numbers; without them it is somebody else's than all others.
-        people: where the faces are of people on the list, who each face is, in the numbers of ``owners``; nobody is
-            searched among their own references, of which everybody has one.
+        own: where the faces are of people on the list, the row of each one's reference, shape (faces,). Everybody has
+            one, and nobody is compared with their own.
     """
 
     faces: Vectors
     references: Vectors
-    owners: NDArray[np.int64] | None = None
-    people: NDArray[np.int64] | None = None
+    own: NDArray[np.int64] | None = None
 
     @property
     def list_size(self) -> int:
         """Reference photos that each face is searched in."""
-        return len(self.references) - (self.people is not None)
+        return len(self.references) - (self.own is not None)
 
     def nearest(self, metric: EmbeddingMetric) -> Nearest:
         """What each face resembles most."""
@@ -236,55 +204,6 @@ class ImpostorSearches:
         counts = near[:, :-1].cumsum(axis=1)
         return measure_curve(counts, metric, list_size=self.list_size, distances=distances.tolist())
 
-    def lowest_scores(self, crowding: Crowding) -> Nearest:
-        """The lowest score of anybody for each face, and the nearest reference of this person."""
-        crowd = _Crowd.of(self, crowding)
-        found = [
-            crowd.lowest(gaps, np.flatnonzero(np.isfinite(gaps)))
-            for _, block in self._gaps(Metric.COSINE)
-            for gaps in block
-        ]
-        scores, rows = zip(*found, strict=True)
-        return Nearest(np.array(scores), np.array(rows))
-
-    def crowded_curve(self, crowding: Crowding) -> FalseAlertCurve:
-        """How many of the faces alert by their scores, in the list and in parts of it that are drawn at random.
-
-        Who else is on the list changes a score, so the parts cannot be counted as distances are. Every search has a
-        part of its own, of whole people; the draws are the same each time.
-        """
-        crowd = _Crowd.of(self, crowding)
-        entries, owners = np.unique(crowd.owners, return_inverse=True)
-        own = None if self.people is None else np.searchsorted(entries, self.people)
-        counts = _parts(len(entries) - (own is not None))[:-1]
-        draws = math.ceil(_SEARCHES / len(self.faces))
-        rng = np.random.default_rng(_SEED)
-        parts = np.empty((len(counts), len(self.faces), draws))
-        whole = np.empty(len(self.faces))
-        for start, block in self._gaps(Metric.COSINE):
-            for face, gaps in enumerate(block, start):
-                whole[face], _ = crowd.lowest(gaps, np.flatnonzero(np.isfinite(gaps)))
-                for draw in range(draws):
-                    place = rng.permutation(len(entries))
-                    if own is not None:
-                        place[place > place[own[face]]] -= 1
-                        place[own[face]] = len(entries)
-                    places = place[owners]
-                    for size, count in enumerate(counts):
-                        parts[size, face, draw], _ = crowd.lowest(gaps, np.flatnonzero(places < count))
-        ranked = [*np.sort(parts.reshape(len(counts), len(self.faces) * draws)), np.sort(whole)]
-        most, pooled = _most(whole), np.sort(np.concatenate(ranked))
-        points = np.union1d(_points(most), _points(pooled[pooled <= most[-1]]))
-        rates = [np.searchsorted(scores, points, side="right") / len(scores) for scores in ranked]
-        return FalseAlertCurve(
-            Metric.COSINE,
-            len(self.faces),
-            (*(round(count * len(owners) / len(entries)) for count in counts), self.list_size),
-            tuple(points.tolist()),
-            tuple(tuple(np.round(row, _DIGITS).tolist()) for row in rates),
-            crowding,
-        )
-
     def _gaps(self, metric: EmbeddingMetric) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """What :func:`_distances` takes, of successive faces to all references, with the row of the first face.
 
@@ -302,44 +221,9 @@ class ImpostorSearches:
         rows = max(_BLOCK // len(references), 1)
         for start in range(0, len(faces), rows):
             block = faces[start : start + rows] @ references.T
-            if self.people is not None:
-                block[self.people[start : start + rows, None] == self.owners] = np.inf
+            if self.own is not None:
+                block[np.arange(len(block)), self.own[start : start + rows]] = np.inf
             yield start, block
-
-
-@dataclass(frozen=True, slots=True)
-class _Crowd:
-    """Everybody on a list.
-
-    Attributes:
-        counts: how many references everybody has.
-    """
-
-    references: Vectors
-    owners: NDArray[np.int64]
-    counts: Mapping[int, int]
-    crowding: Crowding
-
-    @classmethod
-    def of(cls, searches: ImpostorSearches, crowding: Crowding) -> "_Crowd":
-        owners = np.arange(len(searches.references)) if searches.owners is None else searches.owners
-        people, counts = np.unique(owners, return_counts=True)
-        return cls(searches.references, owners, dict(zip(people.tolist(), counts.tolist(), strict=True)), crowding)
-
-    def lowest(self, gaps: NDArray[np.float64], rows: NDArray[np.intp]) -> tuple[float, np.intp]:
-        """The lowest score of anybody who has one of these references, and the row of their nearest one.
-
-        Args:
-            gaps: of one face to all references.
-        """
-        if len(rows) > NEIGHBOURS:
-            rows = rows[np.argpartition(gaps[rows], NEIGHBOURS - 1)[:NEIGHBOURS]]
-        rows = rows[np.argsort(gaps[rows], kind="stable")]
-        people = self.owners[rows].tolist()
-        near = _distances(Metric.COSINE, gaps[rows])
-        scored = self.crowding.scores(people, near, self.references[rows], counts=self.counts)
-        lowest = min(scored, key=lambda found: found.score)
-        return lowest.score, rows[people.index(lowest.person)]
 
 
 def _distances(metric: EmbeddingMetric, gaps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,34 +1,27 @@
-"""Open-set identification: is this face one of a list, and whose? By the distance alone, or by :class:`Crowding`.
+"""Open-set identification: is this face one of a list, and whose?
 
-Rates and their names are those of ISO/IEC 19795-1. An alert names the person with the smallest distance or score, if
-that is at most the threshold.
+Rates and their names are those of ISO/IEC 19795-1. An alert names the person with the smallest distance, if that is at
+most the threshold.
 """
 
 import math
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from facescreen.domain.biometrics import Counts, Flags, Floats, curve_thresholds, just_below, pairwise, rate
-from facescreen.domain.crowding import NEIGHBOURS, Crowding
-from facescreen.domain.distances import EmbeddingMetric, Metric, from_cosine
+from facescreen.domain.distances import EmbeddingMetric
 from facescreen.domain.evaluation import IdentificationCurvePoint, IdentificationPoint, ListSize
 from facescreen.domain.faces import Vectors
 from facescreen.domain.sampling import chance_of_any
 
 FALSE_POSITIVE_TARGETS: Final = (10, 100, 1_000)
 """One face of a stranger in so many raises an alert."""
-
-DRAWS: Final = 20
-"""Parts of one length that are drawn from a list, at most."""
-
-_SEARCHES: Final = 30_000
-"""In all parts of one length together, at most; a score takes about 0.2 ms."""
 
 _BLOCK: Final = 512
 """Probes that are compared with the list at a time."""
@@ -96,11 +89,11 @@ class Searches(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes(Searches):
-    """Searches that were made, each in one list or in several.
+    """Searches that were made in one list.
 
     Attributes:
-        mated: the distance or score that names the right person, infinite where it is another's; (lists, probes).
-        strangers: the smallest distance or score; (lists, probes).
+        mated: for each probe of somebody on the list the smallest distance, infinite where it is another person's.
+        strangers: for each probe of nobody on the list the smallest distance.
     """
 
     references: int
@@ -109,13 +102,13 @@ class Outcomes(Searches):
 
     @property
     def probes(self) -> tuple[int, int]:
-        return self.mated.shape[1], self.strangers.shape[1]
+        return len(self.mated), len(self.strangers)
 
     def found(self, threshold: float) -> float:
-        return float(np.count_nonzero(self.mated <= threshold)) / len(self.mated)
+        return float(np.count_nonzero(self.mated <= threshold))
 
     def alerts(self, threshold: float) -> float:
-        return float(np.count_nonzero(self.strangers <= threshold)) / len(self.strangers)
+        return float(np.count_nonzero(self.strangers <= threshold))
 
     def levels(self) -> Floats:
         return np.unique(self.strangers[np.isfinite(self.strangers)])
@@ -133,12 +126,12 @@ class Outcomes(Searches):
 
     def among(self, mated: Flags, strangers: Flags) -> "Outcomes":
         """Of some of the probes."""
-        return Outcomes(self.references, self.mated[:, mated], self.strangers[:, strangers])
+        return Outcomes(self.references, self.mated[mated], self.strangers[strangers])
 
 
 @dataclass(frozen=True, slots=True)
 class EveryPart(Searches):
-    """By distance in every list of ``references`` people that can be drawn from the whole, as means over all of them.
+    """Searches in every list of ``references`` people that can be drawn from the whole, as means over all of them.
 
     None is drawn: a part of ``m`` of ``n`` references holds none of ``k`` certain ones with the probability
     ``C(n - k, m) / C(n, m)``.
@@ -192,7 +185,7 @@ class OpenSet:
     """A list with one reference for each person, and faces to search for.
 
     Attributes:
-        metric: what distances and scores are in.
+        metric: what distances are in.
         references: raw embeddings (n, dimension).
         mated: of people on the list; those without a reference or a face are missed.
         strangers: all with a face. Whoever is on the list is searched in the list without them.
@@ -208,75 +201,30 @@ class OpenSet:
         steps = (step * 10**power for power in range(1, 9) for step in (1, 3))
         return tuple(length for length in steps if 3 * length <= 2 * len(self.references))
 
-    def by_distance(self) -> Outcomes:
+    def whole(self) -> Outcomes:
         """In the whole list."""
         return Outcomes(
             len(self.references),
-            np.array([[_named(own, others) for own, others in self._compared(self.mated)]]),
-            np.array([[others.min(initial=math.inf) for _, others in self._compared(self.strangers)]]),
+            np.array([_named(own, others) for own, others in self._compared(self.mated)]),
+            np.array([others.min(initial=math.inf) for _, others in self._compared(self.strangers)]),
         )
 
-    def parts_by_distance(self) -> tuple[EveryPart, ...]:
+    def parts(self) -> tuple[EveryPart, ...]:
         """In lists of all :meth:`lengths`; the strangers must be on none."""
         mated = [(own, np.count_nonzero(others <= own)) for own, others in self._compared(self.mated)]
         own, nearer = np.array([own for own, _ in mated]), np.array([nearer for _, nearer in mated], np.int64)
         strangers = pairwise(self.metric, self.strangers.vectors, self.references)
         return tuple(EveryPart(length, len(self.references), own, nearer, strangers) for length in self.lengths())
 
-    def by_score(self, crowding: Crowding, length: int | None = None) -> Outcomes:
-        """In the whole list, or in parts of one length that are drawn from it, always the same.
-
-        For somebody on the list whom a part lacks, they take the place of one whom it has.
-        """
-        whole = len(self.references)
-        if length is None:
-            parts = [np.arange(whole)]
-        else:
-            draws = max(min(DRAWS, _SEARCHES // max(len(self.mated.own) + len(self.strangers.own), 1)), 1)
-            generator = np.random.default_rng(length)
-            parts = [generator.choice(whole, length, replace=False) for _ in range(draws)]
-
-        def mated(own: int, row: Floats, part: Counts) -> float:
-            if own < 0:
-                return math.inf
-            scores = self._scores(crowding, row, part if own in part else np.append(part[:-1], own))
-            return _named(scores.pop(own, math.inf), np.array([*scores.values()]))
-
-        def stranger(own: int, row: Floats, part: Counts) -> float:
-            return min(self._scores(crowding, row, part[part != own]).values(), default=math.inf)
-
-        def searched(probes: Probes, smallest: Callable[[int, Floats, Counts], float]) -> Floats:
-            scores = [[smallest(own, row, part) for part in parts] for own, row in self._rows(Metric.COSINE, probes)]
-            return _from_scores(self.metric, np.array(scores).reshape(-1, len(parts)).T)
-
-        return Outcomes(len(parts[0]), searched(self.mated, mated), searched(self.strangers, stranger))
-
-    def _rows(self, metric: EmbeddingMetric, probes: Probes) -> Iterator[tuple[int, Floats]]:
-        """The number of each probe's own reference, and its distances from all."""
-        for start in range(0, len(probes.own), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            yield from zip(
-                probes.own[block].tolist(), pairwise(metric, probes.vectors[block], self.references), strict=True
-            )
-
     def _compared(self, probes: Probes) -> Iterator[tuple[float, Floats]]:
         """The distance of each probe from its own reference, infinite without one, and from all others."""
-        for own, row in self._rows(self.metric, probes):
-            yield (math.inf, row) if own < 0 else (float(row[own]), np.delete(row, own))
-
-    def _scores(self, crowding: Crowding, row: Floats, listed: Counts) -> dict[int, float]:
-        """By number of the reference, of the nearest of those that are listed."""
-        near = listed[np.argsort(row[listed], kind="stable")[:NEIGHBOURS]]
-        scored = crowding.scores(near.tolist(), row[near], self.references[near])
-        return {found.person: found.score for found in scored}
+        for start in range(0, len(probes.own), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rows = pairwise(self.metric, probes.vectors[block], self.references)
+            for own, row in zip(probes.own[block].tolist(), rows, strict=True):
+                yield (math.inf, row) if own < 0 else (float(row[own]), np.delete(row, own))
 
 
 def _named(own: float, others: Floats) -> float:
-    """The right person's distance or score, infinite unless it is the smallest."""
+    """The right person's distance, infinite unless it is the smallest."""
     return own if own < others.min(initial=math.inf) else math.inf
-
-
-def _from_scores(metric: EmbeddingMetric, scores: Floats) -> Floats:
-    """Cosine scores in an angle-based metric; beyond its largest distance all are the same."""
-    distances = from_cosine(metric, np.minimum(scores, Metric.COSINE.maximum))
-    return np.where(np.isfinite(scores), distances, math.inf)

@@ -125,8 +125,7 @@ class ListReport:
     """What is wrong with a collection, as it was at one version.
 
     Attributes:
-        policy: what entries are duplicates or look-alikes by: plain distances.
-        screening_policy: what screened faces are judged by, and expected false alerts are of.
+        policy: what entries are duplicates or look-alikes by, as screened faces are judged.
         one_to_one_threshold: the largest distance of two photos of one person, ``None`` where nobody measured it.
         entries, photos: how many there are.
         not_measured: photos whose quality was never measured.
@@ -141,7 +140,6 @@ class ListReport:
     model_name: str
     metric: Metric
     policy: Policy
-    screening_policy: Policy
     one_to_one_threshold: float | None
     entries: int
     photos: int
@@ -157,19 +155,19 @@ class ListReport:
     @property
     def false_alerts_per_1000(self) -> float | None:
         """Faces with the verdict ``match`` expected among 1,000 of nobody on the list; ``None`` without evidence."""
-        calibration = self.screening_policy.calibration
+        calibration = self.policy.calibration
         return None if calibration is None else 1000.0 * calibration.false_alert_rate
 
     @property
     def review_false_alerts_per_1000(self) -> float | None:
         """The same for ``match`` and ``possible`` together."""
-        calibration = self.screening_policy.calibration
+        calibration = self.policy.calibration
         return None if calibration is None else 1000.0 * calibration.review_false_alert_rate
 
     @property
     def evidence(self) -> str:
         """What the expected false alerts rest on, or why there are none."""
-        calibration = self.screening_policy.calibration
+        calibration = self.policy.calibration
         if calibration is None and self.metric is Metric.SIMILARITY:
             return "false alerts by the similarity of an outside service were not measured"
         if calibration is None:

@@ -1,12 +1,10 @@
 """What a screening asks, and what it answers."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from facescreen.domain.crowding import Crowding
 from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Face
 from facescreen.domain.quality import FaceQuality, QualityReason
@@ -47,8 +45,6 @@ class AppliedCalibration:
         list_size: reference photos in the list when it was searched.
         false_alert_rate, review_false_alert_rate: the share of faces of nobody on the list that such a list is expected
             to alert for, at the match and at the review threshold.
-        crowding: how scores follow from distances, ``None`` where they are the same.
-        largest_distance: farther than this nobody counts, however small the score; ``None`` where scores are distances.
     """
 
     id: int | None
@@ -57,8 +53,6 @@ class AppliedCalibration:
     list_size: int
     false_alert_rate: float
     review_false_alert_rate: float
-    crowding: Crowding | None = None
-    largest_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +60,8 @@ class Policy:
     """How candidates become matches.
 
     Attributes:
-        threshold: the largest score that matches.
-        review_threshold: the largest score that somebody should look at; at least ``threshold``.
+        threshold: the largest distance that matches.
+        review_threshold: the largest distance that somebody should look at; at least ``threshold``.
         all_references: one match per reference photo instead of one per person.
         calibration: what is known of false alerts, ``None`` where nobody measured any.
     """
@@ -78,19 +72,11 @@ class Policy:
     all_references: bool = False
     calibration: AppliedCalibration | None = None
 
-    @property
-    def largest_distance(self) -> float:
-        """Farther than this nobody counts, however small the score."""
-        largest = self.calibration.largest_distance if self.calibration is not None else None
-        return math.inf if largest is None else largest
-
-    def grade(self, score: float, distance: float) -> Grade | None:
-        """What the score of a person means whose nearest reference is so far, ``None`` for nothing."""
-        if distance > self.largest_distance:
-            return None
-        if score <= self.threshold:
+    def grade(self, distance: float) -> Grade | None:
+        """What it means that the nearest reference of a person is so far, ``None`` for nothing."""
+        if distance <= self.threshold:
             return Grade.MATCH
-        return Grade.POSSIBLE if score <= self.review_threshold else None
+        return Grade.POSSIBLE if distance <= self.review_threshold else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +106,9 @@ class Match:
         identity: the reference photo, as ``<folder>/<file>`` below the blacklist folder.
         target: the face in the reference photo.
         distance: raw, in ``metric``, to this reference.
-        score: what the thresholds are compared with: the distance of the person's nearest reference, or
-            :meth:`facescreen.domain.crowding.Crowding.scores` where those were measured.
-        supporting: how many of the person's references alone would be within the review threshold.
-        margin: how much larger the score of the next person within the review threshold is; ``None`` without one.
+        supporting: how many of the person's references are within the review threshold.
+        margin: how much farther the nearest reference of the next person within the review threshold is than the
+            nearest of this one; ``None`` without one.
         confidence: calibrated probability in percent that both are one person, ``None`` without calibration.
         false_alert_probability: that a face of nobody on the list comes so near to somebody on it, ``None`` where
             nobody measured it.
@@ -138,7 +123,6 @@ class Match:
     target: Box
     grade: Grade
     distance: float
-    score: float
     threshold: float
     review_threshold: float
     supporting: int
@@ -151,7 +135,7 @@ class Match:
 
     @property
     def limit(self) -> float:
-        """The threshold that the score is within."""
+        """The threshold that the person's nearest reference is within."""
         return self.threshold if self.grade is Grade.MATCH else self.review_threshold
 
     @property
@@ -169,15 +153,25 @@ def verdict_of(matches: Iterable[Match], *, is_legible: bool) -> Verdict:
 
 
 def with_margins(matches: Iterable[Match]) -> tuple[Match, ...]:
-    """The matches of a face in their order, each with how much larger the score of the next person is who counts."""
+    """The matches of a face in their order, each with how much farther the next person is who counts."""
     found = tuple(matches)
-    scores = {match.entry_id: match.score for match in found if match.clearance is None}
+    nearest = _nearest(found)
+    counting = _nearest(match for match in found if match.clearance is None)
 
     def margin(match: Match) -> float | None:
-        farther = [score for person, score in scores.items() if person != match.entry_id and score >= match.score]
-        return min(farther) - match.score if farther else None
+        own = nearest[match.entry_id]
+        farther = [other for person, other in counting.items() if person != match.entry_id and other >= own]
+        return min(farther) - own if farther else None
 
     return tuple(replace(match, margin=margin(match)) for match in found)
+
+
+def _nearest(matches: Iterable[Match]) -> dict[int, float]:
+    """The distance of each person's nearest reference."""
+    nearest: dict[int, float] = {}
+    for match in matches:
+        nearest[match.entry_id] = min(match.distance, nearest.get(match.entry_id, match.distance))
+    return nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +192,10 @@ class ScreenedFace:
 
     @property
     def alerts(self) -> tuple[Match, ...]:
-        """The matches that count, by score; the first is the one that the verdict rests on."""
+        """The matches that count, nearest first; the first is the one that the verdict rests on."""
         counting = (match for match in self.matches if match.clearance is None)
-        return tuple(sorted(counting, key=lambda match: (match.score, match.distance, match.reference_image_id)))
+        # Results from before version 0006 of the schema may have a possible match that is nearer than a match.
+        return tuple(sorted(counting, key=lambda match: match.grade is not Grade.MATCH))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class _Label:
 def annotate(image: Pixels, faces: Sequence[ScreenedFace]) -> Pixels:
     """A copy with every face's box and a label such as ``#0 match · Ada Lovelace · 0.031 ≤ 0.065 cosine``.
 
-    The number is the face's position in ``faces``, from 0 as in answers; name and score are the best match's. Lines
+    The number is the face's position in ``faces``, from 0 as in answers; name and distance are the best match's. Lines
     and letters grow with the image and shrink in a crowd. Labels stay inside and avoid each other and the faces as far
     as there is room; the longest text that fits well is taken, the number alone at the least. Characters that no font
     here can draw are spelled in ASCII, or else the entry's id stands for the name.
@@ -113,7 +113,7 @@ def _texts(number: int, screened: ScreenedFace) -> Iterator[str]:
     if screened.alerts:
         best = screened.alerts[0]
         name = _drawable(best.name, otherwise=f"entry {best.entry_id}")
-        yield f"#{number} {screened.verdict} · {name} · {best.score:.3f} ≤ {best.limit:.3f} {best.metric}"
+        yield f"#{number} {screened.verdict} · {name} · {best.distance:.3f} ≤ {best.limit:.3f} {best.metric}"
         yield f"#{number} {screened.verdict} · {name}"
         if len(name) > _SHORT_NAME:
             yield f"#{number} {screened.verdict} · {name[: _SHORT_NAME - 1].rstrip()}…"

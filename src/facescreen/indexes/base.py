@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Candidate, Neighbours, Vectors
+from facescreen.domain.faces import Candidate, Vectors
 
 
 class EmbeddingIndex(Protocol):
@@ -32,13 +32,5 @@ class EmbeddingIndex(Protocol):
         """For each query row, every embedding whose distance is at most ``radius``, nearest first, ties by id.
 
         Distances are computed in float64 from the raw embeddings, so they equal ``domain.distances`` to 1e-6.
-        """
-        ...
-
-    def nearest(self, queries: Vectors, count: int) -> list[Neighbours]:
-        """For each query row the embeddings with the smallest cosine distance, ``count`` or all that there are.
-
-        Distances are computed in float64, and ties go by id; which of those is left out that are equally far in
-        float32 is not said.
         """
         ...

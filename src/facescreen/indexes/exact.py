@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facescreen.domain.distances import Metric, distances
-from facescreen.domain.faces import Candidate, Neighbours, Vectors
+from facescreen.domain.faces import Candidate, Vectors
 
 
 class ExactIndex:
@@ -39,14 +39,3 @@ class ExactIndex:
             near = sorted((distance, id_) for id_, distance in candidates if distance <= radius)
             found.append(tuple(Candidate(id_, distance) for distance, id_ in near))
         return found
-
-    def nearest(self, queries: Vectors, count: int) -> list[Neighbours]:
-        with self._lock:
-            ids = sorted(self._vectors)
-            vectors = np.array([self._vectors[id_] for id_ in ids], np.float32).reshape(-1, self.dimension)
-        near = []
-        for query in queries:
-            found = distances(Metric.COSINE, query, vectors)
-            order = np.argsort(found, kind="stable")[:count]
-            near.append(Neighbours(tuple(ids[row] for row in order), found[order], vectors[order]))
-        return near

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from facescreen.domain.distances import Metric, convert, distances, unit
-from facescreen.domain.faces import Candidate, Neighbours, Vector, Vectors
+from facescreen.domain.faces import Candidate, Vectors
 
 _SLACK = 1e-4
 """FAISS compares in float32; what it may have put on the wrong side of the radius is fetched and judged in float64."""
@@ -55,15 +55,6 @@ class FaissIndex:
             for query, row, vectors in zip(queries, near, raw, strict=True)
         ]
 
-    def nearest(self, queries: Vectors, count: int) -> list[Neighbours]:
-        with self._lock:
-            if not self._ids or not len(queries):
-                return [Neighbours((), np.empty(0), np.empty((0, self.dimension), np.float32)) for _ in queries]
-            directions = unit(queries).astype(np.float32)
-            _, keys = self._normalised().search(directions, min(count, len(self._ids)))
-            raw = self._raw.reconstruct_batch(keys.ravel()).reshape(*keys.shape, self.dimension)
-        return [_ranked(*found) for found in zip(queries, keys, raw, strict=True)]
-
     def _range(self, queries: Vectors, metric: Metric, radius: float) -> tuple[np.ndarray, np.ndarray]:
         if not metric.is_angle_based:
             generous = (radius * (1 + _SLACK) + _SLACK) ** 2
@@ -90,12 +81,6 @@ class FaissIndex:
         if self._unit is not None:
             self._unit.remove_ids(selector)
         self._ids.difference_update(known)
-
-
-def _ranked(query: Vector, ids: np.ndarray, vectors: Vectors) -> Neighbours:
-    found = distances(Metric.COSINE, query, vectors)
-    order = np.lexsort((ids, found))
-    return Neighbours(tuple(ids[order].tolist()), found[order], vectors[order])
 
 
 def _within(radius: float, ids: np.ndarray, found: np.ndarray) -> tuple[Candidate, ...]:

@@ -14,7 +14,6 @@ from importlib import resources
 from typing import Any, Final, Literal
 
 from facescreen.config import DetectorName, ModelName
-from facescreen.domain.crowding import Crowding
 from facescreen.domain.distances import Metric, convert
 from facescreen.domain.false_alerts import FalseAlertCurve
 
@@ -137,8 +136,6 @@ class ModelSpec:
         similarity_80: the cosine distance that :func:`similarity` gives 80, ``None`` where nobody measured it: the
             largest one that takes at most one pair of different people in a thousand for one person.
         similarity_source: who measured it.
-        crowding: how scores follow from cosine distances, ``None`` where nobody measured it.
-        crowding_source: who measured it.
     """
 
     name: ModelName
@@ -156,8 +153,6 @@ class ModelSpec:
     calibrations: Mapping[Metric, Calibration] = field(default_factory=dict)
     similarity_80: float | None = None
     similarity_source: str = "none"
-    crowding: Crowding | None = None
-    crowding_source: str = "none"
 
     @property
     def space(self) -> str:
@@ -456,9 +451,6 @@ _MODELS: tuple[ModelSpec, ...] = (
         calibrations={Metric.COSINE: Calibration(15.66, -178.93), Metric.EUCLIDEAN: Calibration(28.31, -47.13)},
         similarity_80=0.0700,
         similarity_source="facescreen evaluate, false match rate of 1e-3 over all pairs of LFW, with mtcnn",
-        crowding=Crowding(typical=0.1596, alike=0.0565),
-        crowding_source="facescreen evaluate on folds 1 and 2 of LFW, with mtcnn: mean distance of two people, and the "
-        "one at a false match rate of 1e-4 over all pairs",
     ),
     ModelSpec(
         "SFace",

@@ -12,7 +12,7 @@ from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
 from facescreen.db import blacklist, calibrations
 from facescreen.db.connection import Database
-from facescreen.domain.distances import Metric, from_cosine
+from facescreen.domain.distances import EmbeddingMetric, Metric, from_cosine
 from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.domain.false_alerts import (
     MEASURED_METRICS,
@@ -36,7 +36,7 @@ from facescreen.errors import (
     ThresholdRequiredError,
 )
 from facescreen.pool import together
-from facescreen.recognition.catalog import MODELS, ShippedFalseAlerts
+from facescreen.recognition.catalog import ShippedFalseAlerts
 from facescreen.services.collections import CollectionService, present_collection
 from facescreen.services.dataset import person_of, photos_in
 from facescreen.services.evaluation import centred_face
@@ -80,12 +80,12 @@ class NearestProbe:
     Attributes:
         photo: that the face is in, by its path below the folder.
         name: of the person on the list.
-        score: what thresholds are compared with.
+        distance: to their nearest reference photo.
     """
 
     photo: str
     name: str
-    score: float
+    distance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class CalibrationReport:
 
     Attributes:
         plan: of requests that choose nothing but the model.
-        curve: what thresholds are chosen by; in the plan's metric, as the scores of :attr:`nearest` are.
+        curve: what thresholds are chosen by; in the plan's metric, as the distances of :attr:`nearest` are.
         list_size: reference photos in the list.
         photos: with a face that was searched.
         unusable: faces whose picture misses the limits of screening.
@@ -300,7 +300,7 @@ class CalibrationService:
                 f"one false alert in {budget.one_in} needs at least {budget.one_in} faces; "
                 f"only {len(probes.vectors)} were usable"
             )
-        searches = ImpostorSearches(probes.vectors, references, np.array([owners[id_] for id_ in ids]))
+        searches = ImpostorSearches(probes.vectors, references)
         await asyncio.to_thread(_refuse_listed, searches, probes)
         calibration = Calibration(
             id=None,
@@ -308,14 +308,14 @@ class CalibrationService:
             detector=detector,
             space=probes.space,
             budget=budget,
-            curves=await _curves(searches, model),
+            curves=await _curves(searches),
             created_at=None,
         )
         plan = self._matcher.plan(ScreeningOptions(model=model))
-        curve = deciding_curve(plan, calibration, len(ids))
+        curve = deciding_curve(plan, calibration)
         if curve is None:
             raise AssertionError("every metric of embeddings is measured")
-        nearest = await asyncio.to_thread(_nearest, searches, curve)
+        nearest = await asyncio.to_thread(_nearest, searches, curve.metric)
         shown = np.argsort(nearest.distances, kind="stable")[:_SHOWN].tolist()
         async with self._database.write() as connection:
             if (await present_collection(connection, collection)).id != within.id:
@@ -406,31 +406,24 @@ async def measure_each_other(
     names, first, owners = np.unique([people[photo] for photo in probes.photos], return_index=True, return_inverse=True)
     if len(names) < 2:
         raise CalibrationEvidenceError("there must be usable faces of two or more people")
-    listed = np.arange(len(names))
-    searches = ImpostorSearches(probes.vectors, probes.vectors[first], listed, owners)
+    searches = ImpostorSearches(probes.vectors, probes.vectors[first], owners)
     return ShippedFalseAlerts(
         source=f"{source}: {len(owners)} faces of {len(names)} people, each searched among one of everybody else",
         detector=detector,
         space=probes.space,
-        curves=await _curves(searches, model),
+        curves=await _curves(searches),
     )
 
 
-async def _curves(searches: ImpostorSearches, model: ModelName) -> tuple[FalseAlertCurve, ...]:
-    plain = [await asyncio.to_thread(searches.curve, metric) for metric in MEASURED_METRICS]
-    crowding = MODELS[model].crowding
-    return (*plain, *([] if crowding is None else [await asyncio.to_thread(searches.crowded_curve, crowding)]))
+async def _curves(searches: ImpostorSearches) -> tuple[FalseAlertCurve, ...]:
+    return tuple([await asyncio.to_thread(searches.curve, metric) for metric in MEASURED_METRICS])
 
 
-def _nearest(searches: ImpostorSearches, curve: FalseAlertCurve) -> Nearest:
-    """What each face resembles most by what the curve is of."""
-    measured = measured_metric(curve.metric)
-    nearest = searches.nearest(measured) if curve.crowding is None else searches.lowest_scores(curve.crowding)
-    return (
-        nearest
-        if measured is curve.metric
-        else nearest._replace(distances=from_cosine(curve.metric, nearest.distances))
-    )
+def _nearest(searches: ImpostorSearches, metric: EmbeddingMetric) -> Nearest:
+    """What each face resembles most, in any metric."""
+    measured = measured_metric(metric)
+    nearest = searches.nearest(measured)
+    return nearest if measured is metric else nearest._replace(distances=from_cosine(metric, nearest.distances))
 
 
 def _usable(image: Pixels, faces: Sequence[Face]) -> tuple[Face, ...]:

@@ -24,14 +24,11 @@ class Near:
     """What was found near a face.
 
     Attributes:
-        candidates: reference images, in any order; all that are within the review threshold, or may be by their scores.
-        scores: by entry, what the thresholds are compared with, where that is more than the distance of the nearest
-            reference.
+        candidates: reference images, in any order; all that are within the review threshold.
         cleared: by entry, the nearest face that was cleared of being that person, if it may be the same face.
     """
 
     candidates: Sequence[Candidate]
-    scores: Mapping[int, float] = field(default_factory=dict)
     cleared: Mapping[int, Cleared] = field(default_factory=dict)
 
 
@@ -55,9 +52,9 @@ def decide(
 ) -> Decision:
     """The verdict on one face, with matches nearest first.
 
-    A person is a match if the score is at most the threshold, and possible up to the review threshold. It does not
-    count if the face is nearer to one that was cleared of being this person than to any reference. Whoever resembles
-    their own photos more than the cleared face still counts.
+    A person is a match if their nearest reference is within the threshold, and possible within the review threshold. A
+    person does not count if the face is nearer to one that was cleared of being this person than to any reference.
+    Whoever resembles their own photos more than the cleared face still counts.
 
     A picture that misses the screening limits never clears anybody, and takes no match away.
 
@@ -66,7 +63,7 @@ def decide(
         references: what is known of the candidates; one that is not here was withdrawn and matches nobody.
         model_name: the model that the distances come from.
         confidence: calibrated percentage for a distance, or ``None``.
-        false_alert_probability: of a score, or ``None``.
+        false_alert_probability: for the distance of a person's nearest reference, or ``None``.
     """
     reasons = SCREENING_LIMITS.reasons(quality)
     if near is None:
@@ -82,12 +79,11 @@ def decide(
             target=image.face.box,
             grade=person.grade,
             distance=distance,
-            score=person.score,
             threshold=policy.threshold,
             review_threshold=policy.review_threshold,
             supporting=len(person.references),
             confidence=confidence(distance),
-            false_alert_probability=false_alert_probability(person.score),
+            false_alert_probability=false_alert_probability(person.references[0].distance),
             model_name=model_name,
             metric=policy.metric,
             clearance=person.clearance,
@@ -110,7 +106,6 @@ class _Person:
 
     entry: Entry
     references: Sequence[_Reference]
-    score: float
     grade: Grade
     clearance: Clearance | None
 
@@ -125,13 +120,11 @@ def _people(near: Near, references: Mapping[int, tuple[Entry, ReferenceImage]], 
     people = []
     for entry_id, theirs in found.items():
         nearest = theirs[0]
-        score = near.scores.get(entry_id, nearest.distance)
-        if (grade := policy.grade(score, nearest.distance)) is None:
+        if (grade := policy.grade(nearest.distance)) is None:
             continue
-        limit = min(policy.review_threshold - (score - nearest.distance), policy.largest_distance)
-        within = [nearest, *(reference for reference in theirs[1:] if reference.distance <= limit)]
+        within = [reference for reference in theirs if reference.distance <= policy.review_threshold]
         cleared = near.cleared.get(entry_id)
         clearance = cleared.clearance if cleared is not None and cleared.distance < nearest.distance else None
         entry, _ = references[nearest.image.id]
-        people.append(_Person(entry, within, score, grade, clearance))
+        people.append(_Person(entry, within, grade, clearance))
     return people

@@ -21,7 +21,7 @@ from facescreen.domain.faces import Box, Face, Pixels
 from facescreen.errors import ImageUndecodableError, InputError
 from facescreen.images.decode import decode
 from facescreen.pool import together
-from facescreen.recognition.catalog import MODELS, default_threshold
+from facescreen.recognition.catalog import default_threshold
 from facescreen.services.dataset import Dataset
 from facescreen.services.embedding_cache import EmbeddedFace, EmbeddedPhoto, EmbeddingCache, EmbeddingKey
 from facescreen.services.intake import Intake
@@ -97,13 +97,7 @@ class EvaluationService:
                 for name, result in zip(dataset.photos, acquired, strict=True):
                     if isinstance(result, EmbeddedPhoto) and result.face is not None:
                         boxes.setdefault(name, result.face.box)
-                measures = Measures(
-                    dataset,
-                    acquired,
-                    metric,
-                    shipped=default_threshold(model, metric),
-                    crowding=MODELS[model].crowding,
-                )
+                measures = Measures(dataset, acquired, metric, shipped=default_threshold(model, metric))
                 combinations.append(
                     await asyncio.to_thread(measures.combination, detector, model, space=self._backend.space(model))
                 )
@@ -216,12 +210,12 @@ def summary(combination: Combination) -> str:
         for point in combination.all_pairs.points
         if point.target == 1e-3
     ]
-    whole = found.decided.whole
-    parts.append(f"rank-1 {_percent(whole.rank_one)} on a list of {found.people}")
-    for point, by_distance in zip(whole.points, found.by_distance.whole.points, strict=True):
-        if point.target == 1e-2:
-            alone = f", {_percent(by_distance.fnir)} by distance alone" if found.decides_by_score else ""
-            parts.append(f"FNIR {_percent(point.fnir)} at FPIR {point.target:.0e}{alone}")
+    parts.append(f"rank-1 {_percent(found.whole.rank_one)} on a list of {found.people}")
+    parts += [
+        f"FNIR {_percent(point.fnir)} at FPIR {point.target:.0e}"
+        for point in found.whole.points
+        if point.target == 1e-2
+    ]
     parts.append(f"{len(combination.acquisition.failed)} photos without a usable face")
     parts.append(f"{combination.timing.detect:.0f} ms to detect and {combination.timing.embed:.0f} ms to embed")
     return f"{combination.name}: {', '.join(parts)}"

@@ -20,7 +20,6 @@ from facescreen.domain.evaluation import (
     Identification,
     IdentificationPoint,
     Rate,
-    Searched,
     Verification,
     VerificationPoint,
     measured_at,
@@ -53,7 +52,7 @@ _DRAWING: dict[RcKeyType, object] = {
     "legend.frameon": False,
     "legend.handlelength": 3.2,
 }
-_WIDE, _THIN = 2.0, 0.9
+_WIDTH = 2.0
 _LEAST_RATE_DRAWN = 1e-5
 
 
@@ -108,23 +107,21 @@ def _trade_off_of_pairs(name: str, measured: Sequence[tuple[str, Verification]])
 
 def _trade_off_of_lists(measured: Sequence[tuple[str, Identification]]) -> Markup | None:
     """False negative identification rate against false positive identification rate."""
-    lines = [line for line in _decided_and_alone(measured) if line.searched.curve]
-    if not lines:
+    measured = [(label, searches) for label, searches in measured if searches.curve]
+    if not measured:
         return None
     left = _left_edge(max(searches.stranger_probes for _, searches in measured))
     with _drawing("list") as (figure, axes):
         curves = []
-        for line in lines:
-            chosen = [] if line.is_alone else _missing(line.searched.whole.points)
-            shipped = _missing([line.searched.shipped])
-            points = [_CurvePoint(point.threshold, point.fpir, point.fnir) for point in line.searched.curve]
-            curves.append((line, [*points, *chosen, *shipped], chosen, shipped))
+        for label, searches in measured:
+            chosen, shipped = _missing(searches.whole.points), _missing([searches.shipped])
+            points = [_CurvePoint(point.threshold, point.fpir, point.fnir) for point in searches.curve]
+            curves.append((label, [*points, *chosen, *shipped], chosen, shipped))
         lowest = min((point.y for _, curve, *_ in curves for point in curve if point.y > 0), default=0.5)
         bottom = min(0.5, lowest / 1.3)  # on a logarithmic axis nothing is at 0
-        for line, curve, chosen, shipped in curves:
-            width = _THIN if line.is_alone else _WIDE
-            _curve(axes, _from(left, curve, bottom), series=line.series, label=line.label, width=width)
-            _marks(axes, _from(left, chosen, bottom), _from(left, shipped, bottom), series=line.series)
+        for series, (label, curve, chosen, shipped) in enumerate(curves):
+            _curve(axes, _from(left, curve, bottom), series=series, label=label)
+            _marks(axes, _from(left, chosen, bottom), _from(left, shipped, bottom), series=series)
         axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(bottom, 1.05))
         axes.set(
             xlabel="faces of strangers that raise a false alert  (FPIR)", ylabel="people on the list missed  (FNIR)"
@@ -135,28 +132,8 @@ def _trade_off_of_lists(measured: Sequence[tuple[str, Identification]]) -> Marku
         ]
         axes.set_yticks(steps, [f"{step * 100:g} %" for step in steps])
         axes.minorticks_off()
-        _legend(axes, lines)
+        _legend(axes, measured)
         return _inline(figure, "list")
-
-
-class _Line(NamedTuple):
-    """One way of comparing, of one combination; ``is_alone`` if it is the distance beside a score."""
-
-    series: int
-    label: str
-    searched: Searched
-    is_alone: bool
-
-
-def _decided_and_alone(measured: Sequence[tuple[str, Identification]]) -> list[_Line]:
-    """Of several, only the decisive way is named: the other has its colour."""
-    lines = []
-    for series, (label, searches) in enumerate(measured):
-        lines.append(_Line(series, label if len(measured) > 1 else "by score", searches.decided, is_alone=False))
-        if searches.decides_by_score:
-            alone = "_" if len(measured) > 1 else "by distance alone"  # matplotlib leaves "_" out of a legend
-            lines.append(_Line(series, alone, searches.by_distance, is_alone=True))
-    return lines
 
 
 def _growing_lists(combinations: Sequence[Combination], target: float | None) -> Markup | None:
@@ -167,30 +144,23 @@ def _growing_lists(combinations: Sequence[Combination], target: float | None) ->
     if len(combinations) > 1:
         series = [(c.name, target, c) for c in combinations]
     else:
-        points = combinations[0].identification.decided.whole.points
+        points = combinations[0].identification.whole.points
         series = [(f"1 in {round(1 / p.target):,} strangers", p.target, combinations[0]) for p in points if p.target]
-    series = [
-        (label, wanted, c) for label, wanted, c in series if len(_by_length(c.identification.decided, wanted)) > 1
-    ]
+    series = [(label, wanted, c) for label, wanted, c in series if len(_by_length(c.identification, wanted)) > 1]
     if not series:
         return None
     lengths = set()
     with _drawing("list-size") as (figure, axes):
         for number, (label, wanted, combination) in enumerate(series):
-            listed, everybody = combination.identification, combination.everybody_listed
-            line = _by_length(listed.decided, wanted)
+            line = _by_length(combination.identification, wanted)
+            rings = _by_length(combination.everybody_listed, wanted)
             low, high = [fnir.low for _, fnir in line], [fnir.high for _, fnir in line]
             axes.fill_between([length for length, _ in line], low, high, color=_colour(number), alpha=0.18, linewidth=0)
-            ways = [(listed.decided, everybody.decided, label, _WIDE)]
-            if listed.decides_by_score:
-                ways.append((listed.by_distance, everybody.by_distance, "_", _THIN))
-            for in_parts, of_everybody, named, width in ways:
-                points_of_way, rings = _by_length(in_parts, wanted), _by_length(of_everybody, wanted)
-                curve = [_CurvePoint(math.nan, length, fnir.value) for length, fnir in points_of_way]
-                _curve(axes, curve, series=number, label=named, width=width, marker="o" if width == _WIDE else "")
-                for length, fnir in rings:
-                    axes.plot(length, fnir.value, "o", mfc="none", mew=width, markersize=7, color=_colour(number))
-                lengths |= {length for length, _ in (*points_of_way, *rings)}
+            curve = [_CurvePoint(math.nan, length, fnir.value) for length, fnir in line]
+            _curve(axes, curve, series=number, label=label, marker="o")
+            for length, fnir in rings:
+                axes.plot(length, fnir.value, "o", mfc="none", mew=_WIDTH, markersize=7, color=_colour(number))
+            lengths |= {length for length, _ in (*line, *rings)}
         ordered = sorted(lengths)
         # 305 and 307 would be written over each other.
         labelled = [at for at, after in zip(ordered, [*ordered[1:], math.inf], strict=True) if after > 1.4 * at]
@@ -203,9 +173,9 @@ def _growing_lists(combinations: Sequence[Combination], target: float | None) ->
         return _inline(figure, "list-size")
 
 
-def _by_length(searched: Searched, target: float | None) -> list[tuple[int, Rate]]:
+def _by_length(searches: Identification, target: float | None) -> list[tuple[int, Rate]]:
     """The false negative identification rate in lists of every length, where it could be measured."""
-    found = [(size.references, measured_at(size.points, target)) for size in searched.sizes]
+    found = [(size.references, measured_at(size.points, target)) for size in searches.sizes]
     return [(length, point.fnir) for length, point in found if point is not None and point.fnir is not None]
 
 
@@ -256,18 +226,10 @@ def _colour(series: int) -> str:
     return _SERIES[series % len(_SERIES)]
 
 
-def _curve(
-    axes: Axes,
-    points: Iterable[_CurvePoint],
-    *,
-    series: int,
-    label: str,
-    marker: str = "",
-    width: float = _WIDE,
-) -> None:
+def _curve(axes: Axes, points: Iterable[_CurvePoint], *, series: int, label: str, marker: str = "") -> None:
     x, y = zip(*((point.x, point.y) for point in points), strict=True)
     dashes = _DASHES[series % len(_DASHES)]
-    axes.plot(x, y, color=_colour(series), dashes=dashes, label=label, marker=marker, markersize=5, linewidth=width)
+    axes.plot(x, y, color=_colour(series), dashes=dashes, label=label, marker=marker, markersize=5, linewidth=_WIDTH)
 
 
 def _marks(axes: Axes, chosen: Iterable[_CurvePoint], shipped: Iterable[_CurvePoint], *, series: int) -> None:

@@ -14,20 +14,17 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.evaluation import (
     Combination,
     Evaluation,
     GroupMeasures,
     HardPair,
-    Identification,
     IdentificationPoint,
     Rate,
     VerificationPoint,
     measured_at,
 )
 from facescreen.domain.faces import Pixels
-from facescreen.domain.identification import DRAWS
 from facescreen.images.decode import encode_jpeg
 from facescreen.services.dataset import person_of
 from facescreen.services.evaluation_plots import drawings
@@ -81,8 +78,6 @@ def render(evaluation: Evaluation, picture: Callable[[str], Pixels | None]) -> s
             plots=drawings(evaluation, alert_target),
             accept_target=_accept_target(evaluation),
             alert_target=alert_target,
-            draws=DRAWS,
-            shortest_list=SHORTEST_LIST,
             small_group=SMALL_GROUP,
             failed_photos_shown=_FAILED_PHOTOS_SHOWN,
         )
@@ -134,7 +129,6 @@ def _environment() -> Environment:
         "reason": lambda code: _REASONS.get(code, code),
         "at": measured_at,
         "breakable": _breakable,
-        "worth": _worth,
         "missed": _missed,
         "mistaken": _mistaken,
         "scale": _scale,
@@ -219,27 +213,14 @@ def _accept_target(evaluation: Evaluation) -> float | None:
 
 
 def _alert_target(evaluation: Evaluation) -> float | None:
-    lists = (c.identification.decided.whole for c in evaluation.combinations)
-    return _strictest((point for whole in lists for point in whole.points), ALERT_TARGET)
+    return _strictest((point for c in evaluation.combinations for point in c.identification.whole.points), ALERT_TARGET)
 
 
 def _headline(evaluation: Evaluation) -> _Headline | None:
     target = _alert_target(evaluation)
-    points = [(c, measured_at(c.identification.decided.whole.points, target)) for c in evaluation.combinations]
+    points = [(c, measured_at(c.identification.whole.points, target)) for c in evaluation.combinations]
     told = [_Headline(c, point, _complement(point.fnir)) for c, point in points if point and point.fnir]
     return max(told, key=lambda headline: headline.found.value, default=None)
-
-
-def _worth(combination: Combination, target: float | None) -> list[tuple[Identification, Rate, Rate]] | None:
-    """Of both lists who is missed by score, and by distance alone; ``None`` if that cannot be told of both."""
-    told = []
-    for searches in (combination.identification, combination.everybody_listed):
-        if searches.by_score is not None:
-            by_score = measured_at(searches.by_score.whole.points, target)
-            by_distance = measured_at(searches.by_distance.whole.points, target)
-            if by_score is not None and by_distance is not None and by_score.fnir and by_distance.fnir:
-                told.append((searches, by_score.fnir, by_distance.fnir))
-    return told if len(told) == 2 else None
 
 
 def _missed(point: VerificationPoint | IdentificationPoint) -> Rate | None:
@@ -260,7 +241,7 @@ def _pairs_by_group(combination: Combination) -> _ByGroup:
 
 
 def _searches_by_group(combination: Combination) -> _ByGroup:
-    points = combination.identification.decided.whole.points
+    points = combination.identification.whole.points
     return _by_group(points, [(group.group, group.identification) for group in combination.groups])
 
 

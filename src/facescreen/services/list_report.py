@@ -117,8 +117,7 @@ class ListReportService:
             ThresholdRequiredError: no match threshold is configured or measured.
         """
         found = await self._collections.get(collection)
-        # People of the list are compared with each other and not with the crowd that a searched face would see.
-        plan = self._matcher.plan(ScreeningOptions(by_distance=True))
+        plan = self._matcher.plan(ScreeningOptions())
         report = await self._remembered(found, plan)
         if report is None:
             async with self._turn:
@@ -136,12 +135,11 @@ class ListReportService:
         report = self._reports.get(collection.id)
         if report is None:
             return None
-        policies = await self._policies(collection, plan)
+        policy = await self._matcher.policy(collection, plan)
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection.id)
             people = (await collections.size(connection, collection.id)).entries  # fewer once somebody has expired
-        rests_on = (report.version, report.entries, report.policy, report.screening_policy)
-        return report if rests_on == (version, people, *policies) else None
+        return report if (report.version, report.entries, report.policy) == (version, people, policy) else None
 
     async def _named(self, report: ListReport) -> ListReport:
         """The report with the names of its people and photos, without findings of those that are gone by now."""
@@ -161,13 +159,8 @@ class ListReportService:
             ),
         )
 
-    async def _policies(self, collection: Collection, plan: Plan) -> tuple[Policy, Policy]:
-        """How people of the list are compared with each other, and how screened faces are with them."""
-        screening = self._matcher.plan(ScreeningOptions())
-        return await self._matcher.policy(collection, plan), await self._matcher.policy(collection, screening)
-
     async def _make(self, collection: Collection, plan: Plan, progress: Progress) -> ListReport:
-        policy, screening_policy = await self._policies(collection, plan)
+        policy = await self._matcher.policy(collection, plan)
         listed = await self._read(collection, plan)
         totals: _Totals = dict.fromkeys(FindingCode)
         pairs: list[Finding] = []
@@ -190,7 +183,6 @@ class ListReportService:
             model_name=plan.model_name,
             metric=plan.metric,
             policy=policy,
-            screening_policy=screening_policy,
             one_to_one_threshold=together,
             entries=len(listed.people),
             photos=len(listed.photos),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +12,8 @@ from facescreen.backends.base import EmbeddingBackend, GalleryBackend, Probe
 from facescreen.db import blacklist, calibrations, clearances
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection, Entry, ReferenceImage
-from facescreen.domain.crowding import NEIGHBOURS, SHORTEST_LIST, Crowding, is_crowd
-from facescreen.domain.distances import Metric, convert, distances, from_cosine
-from facescreen.domain.faces import Candidate, Neighbours, Pixels, Vector, Vectors
+from facescreen.domain.distances import Metric, distances
+from facescreen.domain.faces import Candidate, Pixels, Vector
 from facescreen.domain.false_alerts import Calibration, FalseAlertCurve
 from facescreen.domain.screening import Clearance, Policy
 from facescreen.errors import OptionNotAvailableError
@@ -46,7 +45,7 @@ class Found:
         version: of the list that was searched.
         faces: ``None`` for a face that could not be compared.
         references: every reference image among the candidates, with its entry.
-        curve: false alerts by what the thresholds are compared with, ``None`` where nobody measured them.
+        curve: false alerts by distance, ``None`` where nobody measured them.
     """
 
     version: int
@@ -55,11 +54,11 @@ class Found:
     references: Mapping[int, tuple[Entry, ReferenceImage]]
     curve: FalseAlertCurve | None = None
 
-    def false_alert_probability(self, score: float) -> float | None:
+    def false_alert_probability(self, distance: float) -> float | None:
         """That a face of nobody on the list comes so near to somebody on it."""
         if self.curve is None or self.policy.calibration is None:
             return None
-        return self.curve.rate(score, self.policy.calibration.list_size)
+        return self.curve.rate(distance, self.policy.calibration.list_size)
 
 
 class Matcher(Protocol):
@@ -131,7 +130,6 @@ class EmbeddingMatcher:
             metric=metric,
             threshold=threshold,
             review_threshold=review_threshold,
-            by_distance=options.by_distance or threshold is not None or review_threshold is not None,
             all_references=options.all_references,
         )
 
@@ -140,7 +138,7 @@ class EmbeddingMatcher:
         if calibration is None:  # what has no weights either is told that it needs a threshold
             return resolve_policy(plan, None, 0)
         state = await self._catch_up(collection, plan)
-        return resolve_policy(in_list(plan, state), calibration, state.size)
+        return resolve_policy(plan, calibration, state.size)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
         await self.policy(collection, plan)
@@ -150,16 +148,17 @@ class EmbeddingMatcher:
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
         calibration = await self.calibration(collection, plan)
         state = await self._catch_up(collection, plan)
-        plan = in_list(plan, state)
         policy = resolve_policy(plan, calibration, state.size)
         if not any(probe.faces for probe in probes):
             return Found(state.version, policy, (), {})
         made = [probe.vectors for probe in probes if probe.vectors is not None]
         vectors = np.concatenate(made) if len(made) == len(probes) else await self._backend.embed(probes, plan.model)
-        version, near = await self._search(collection, vectors, plan, policy=policy)
+        version, near = await self._replica.search(
+            collection.id, vectors, plan.model, metric=plan.metric, radius=policy.review_threshold
+        )
         async with self._database.read() as connection:
             references = await blacklist.references(
-                connection, {candidate.reference_image_id for found in near for candidate in found.candidates}
+                connection, {candidate.reference_image_id for candidates in near for candidate in candidates}
             )
             entries = {entry.id for entry, _ in references.values()}
             cleared = await clearances.clearances_of(connection, entries, self._backend.space(plan.model))
@@ -167,11 +166,11 @@ class EmbeddingMatcher:
             version,
             policy,
             [
-                replace(found, cleared=nearest_cleared(plan, vector, cleared))
-                for found, vector in zip(near, vectors, strict=True)
+                Near(candidates, nearest_cleared(plan, vector, cleared))
+                for candidates, vector in zip(near, vectors, strict=True)
             ],
             references,
-            deciding_curve(plan, calibration, state.size),
+            deciding_curve(plan, calibration),
         )
 
     async def _catch_up(self, collection: Collection, plan: Plan) -> ListState:
@@ -180,27 +179,6 @@ class EmbeddingMatcher:
             metrics.list_version.set(state.version)
             metrics.list_images.set(state.size)
         return state
-
-    async def _search(
-        self, collection: Collection, vectors: Vectors, plan: Plan, *, policy: Policy
-    ) -> tuple[int, list[Near]]:
-        """References of people within the review threshold, and the version that they were sought in."""
-        if policy.calibration is None or policy.calibration.crowding is None:
-            version, within = await self._replica.search(
-                collection.id, vectors, plan.model, metric=plan.metric, radius=policy.review_threshold
-            )
-            return version, [Near(candidates) for candidates in within]
-        crowding, count = policy.calibration.crowding, NEIGHBOURS
-        while True:
-            version, nearest = await self._replica.nearest(collection.id, vectors, plan.model, count=count)
-            async with self._database.read() as connection:
-                owners = await blacklist.owners_of(connection, {id_ for found in nearest for id_ in found.ids})
-                counts = await blacklist.reference_counts(connection, owners.values())
-            # One person with many photos would hide everybody else.
-            if all(len(found.ids) < count or is_crowd(map(owners.get, found.ids)) for found in nearest):
-                break
-            count *= 4
-        return version, [scored(found, owners, policy, crowding=crowding, counts=counts) for found in nearest]
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
         return confidence(plan.model, plan.metric, distance)
@@ -237,7 +215,6 @@ class GalleryMatcher:
             metric=Metric.SIMILARITY,
             threshold=threshold,
             review_threshold=review_threshold,
-            by_distance=True,
             all_references=options.all_references,
         )
 
@@ -278,39 +255,6 @@ class GalleryMatcher:
 
     def confidence(self, plan: Plan, distance: float) -> float | None:  # noqa: ARG002 - interface
         return None
-
-
-def in_list(plan: Plan, state: ListState) -> Plan:
-    """The plan for the list as it stands: scores need a crowd, and many photos of few people are none."""
-    return plan if state.people >= SHORTEST_LIST else replace(plan, by_distance=True)
-
-
-def scored(
-    neighbours: Neighbours,
-    owners: Mapping[int, int],
-    policy: Policy,
-    *,
-    crowding: Crowding,
-    counts: Mapping[int, int],
-) -> Near:
-    """The nearest references of a face that are of people whose scores are within the review threshold.
-
-    Args:
-        owners: whose each reference is; one that is not here was withdrawn.
-        policy: in an angle-based metric.
-        counts: how many references people have in all.
-    """
-    rows = [row for row, id_ in enumerate(neighbours.ids) if id_ in owners]
-    people = [owners[neighbours.ids[row]] for row in rows]
-    distances = neighbours.distances[rows]
-    scores = {
-        found.person: score
-        for found in crowding.scores(people, distances, neighbours.vectors[rows], counts=counts)
-        if (score := convert(min(found.score, Metric.COSINE.maximum), Metric.COSINE, policy.metric))
-        <= policy.review_threshold
-    }
-    candidates = zip(rows, people, from_cosine(policy.metric, distances).tolist(), strict=True)
-    return Near([Candidate(neighbours.ids[row], d) for row, person, d in candidates if person in scores], scores)
 
 
 def nearest_cleared(

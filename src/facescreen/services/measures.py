@@ -21,7 +21,6 @@ from facescreen.domain.biometrics import (
     logistic_fit,
     rate,
 )
-from facescreen.domain.crowding import SHORTEST_LIST, Crowding
 from facescreen.domain.distances import EmbeddingMetric, distances
 from facescreen.domain.evaluation import (
     Acquisition,
@@ -32,12 +31,11 @@ from facescreen.domain.evaluation import (
     HardPair,
     Identification,
     IdentificationPoint,
-    Searched,
     Strangers,
     Timing,
     Verification,
 )
-from facescreen.domain.identification import OpenSet, Outcomes, Probes, Searches
+from facescreen.domain.identification import OpenSet, Outcomes, Probes
 from facescreen.errors import EvaluationDataError, InputError, NoFaceError
 from facescreen.services.dataset import Dataset
 from facescreen.services.embedding_cache import EmbeddedPhoto
@@ -55,7 +53,6 @@ class Measures:
     Args:
         acquired: in the order of the photos.
         shipped: the threshold that comes with the model.
-        crowding: how scores follow from cosine distances, where that is known for the model.
 
     Raises:
         EvaluationDataError: the photos of no two people show a face.
@@ -68,13 +65,11 @@ class Measures:
         metric: EmbeddingMetric,
         *,
         shipped: float | None,
-        crowding: Crowding | None,
     ) -> None:
         self._dataset = dataset
         self._acquired = acquired
         self._metric = metric
         self._shipped = shipped
-        self._crowding = crowding if metric.is_angle_based else None
         self._people = np.asarray(dataset.people)
         self._photos = defaultdict[str, list[int]](list)
         for position, person in enumerate(dataset.people):
@@ -98,7 +93,7 @@ class Measures:
 
         def among(members: Flags) -> list[IdentificationPoint]:
             found = outcomes.among(members[arranged.mated], members[arranged.strangers])
-            points = identification.decided.whole.points
+            points = identification.whole.points
             return [found.at(point.threshold, target=point.target) for point in points]
 
         return Combination(
@@ -206,25 +201,19 @@ class Measures:
         return _Arrangement(len(listed), kind, mated, unknown, searches)
 
     def _identification(self, arranged: "_Arrangement") -> tuple[Identification, Outcomes]:
-        """And the searches in the whole list that decide."""
-        searches, in_parts = arranged.searches, arranged.kind is not Strangers.IN_TURN
-        decided = by_distance = searches.by_distance()
-        distances_in_parts = searches.parts_by_distance() if in_parts else ()
-        by_score = None
-        if self._crowding is not None:
-            scores = searches.by_score(self._crowding)
-            lengths = [length for length in searches.lengths() if in_parts and length >= SHORTEST_LIST]
-            by_score = _searched([searches.by_score(self._crowding, length) for length in lengths], scores)
-            decided = scores if len(searches.references) >= SHORTEST_LIST else decided
+        """And the searches in the whole list."""
+        whole = arranged.searches.whole()
+        parts = () if arranged.kind is Strangers.IN_TURN else arranged.searches.parts()
         identification = Identification(
             people=arranged.people,
             mated_probes=len(arranged.mated),
             strangers=arranged.kind,
             stranger_probes=len(arranged.strangers),
-            by_distance=_searched(distances_in_parts, by_distance, shipped=self._shipped),
-            by_score=by_score,
+            sizes=(*(part.measure() for part in parts), whole.measure()),
+            curve=whole.curve(),
+            shipped=None if self._shipped is None else whole.at(self._shipped),
         )
-        return identification, decided
+        return identification, whole
 
     def _group(
         self, group: str, verification: Verification, among: Callable[[Flags], Sequence[IdentificationPoint]]
@@ -260,14 +249,6 @@ class _Arrangement:
     mated: Positions
     strangers: Positions
     searches: OpenSet
-
-
-def _searched(parts: Sequence[Searches], whole: Outcomes, *, shipped: float | None = None) -> Searched:
-    return Searched(
-        sizes=(*(part.measure() for part in parts), whole.measure()),
-        curve=whole.curve(),
-        shipped=None if shipped is None else whole.at(shipped),
-    )
 
 
 def _third(people: Iterable[str]) -> set[str]:

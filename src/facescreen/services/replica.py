@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeVar
 
 from facescreen.backends.base import EmbeddingBackend, EmbeddingSpace, IndexUpdate
 from facescreen.config import ModelName
@@ -12,10 +11,8 @@ from facescreen.db import blacklist, collections
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import ChangeKind
 from facescreen.domain.distances import Metric
-from facescreen.domain.faces import Candidate, Neighbours, Vectors
+from facescreen.domain.faces import Candidate, Vectors
 from facescreen.lifeline import to_the_end
-
-T = TypeVar("T")
 
 _Key = tuple[int, EmbeddingSpace]
 
@@ -25,13 +22,11 @@ class ListState:
     """What the index of a collection and an embedding space holds.
 
     Attributes:
-        people: in the collection.
         size: how many reference photos.
         missing: how many it lacks.
     """
 
     version: int
-    people: int
     size: int
     missing: int
 
@@ -64,31 +59,14 @@ class ListReplica:
         metric: Metric,
         radius: float,
     ) -> tuple[int, list[tuple[Candidate, ...]]]:
-        """Candidates within the radius for each embedding, and the version that they were sought in."""
+        """Candidates within the radius for each embedding, and the version that they were sought in.
 
-        async def work() -> list[tuple[Candidate, ...]]:
-            return await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
-
-        return await self._undisturbed(collection_id, model, work)
-
-    async def nearest(
-        self, collection_id: int, vectors: Vectors, model: ModelName, *, count: int
-    ) -> tuple[int, list[Neighbours]]:
-        """The nearest reference images of each embedding, and the version that they were sought in."""
-
-        async def work() -> list[Neighbours]:
-            return await self._backend.nearest(collection_id, vectors, model, count=count)
-
-        return await self._undisturbed(collection_id, model, work)
-
-    async def _undisturbed(
-        self, collection_id: int, model: ModelName, work: Callable[[], Awaitable[T]]
-    ) -> tuple[int, T]:
-        """Result of a search that no change of the index came into, done again until there was none."""
+        The search is done again until no change of the index came into it.
+        """
         key = (collection_id, self._backend.space(model))
         while True:
             state = await self.catch_up(collection_id, model)
-            found = await work()
+            found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
             if self._states.get(key) is state and not self._locks[key].locked():
                 return state.version, found
 
@@ -122,7 +100,6 @@ class ListReplica:
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection_id)
             size, missing = await blacklist.count_embedded(connection, collection_id, space)
-            people = (await collections.size(connection, collection_id)).entries
             alive = await collections.collection_ids(connection)
             if known is None:
                 ids, vectors = await blacklist.vectors(connection, collection_id, space)
@@ -134,4 +111,4 @@ class ListReplica:
                 fresh = [id_ for id_, kind in touched.items() if kind is ChangeKind.EMBEDDED]
                 ids, vectors = await blacklist.vectors(connection, collection_id, space, ids=fresh)
         await self._release(held, alive)
-        return IndexUpdate(ids, vectors, withdrawn), ListState(version, people, size, missing)
+        return IndexUpdate(ids, vectors, withdrawn), ListState(version, size, missing)

@@ -48,7 +48,7 @@ class LooksLikeEntry:
     Attributes:
         name: of the entry.
         distance: of its nearest reference photo.
-        score, threshold: what was compared.
+        threshold: the largest distance that matches.
     """
 
     code: ClassVar = "looks_like_existing_entry"
@@ -57,7 +57,6 @@ class LooksLikeEntry:
     entry_id: int
     name: str
     distance: float
-    score: float
     threshold: float
     metric: Metric
 
@@ -65,7 +64,7 @@ class LooksLikeEntry:
     def detail(self) -> str:
         """The warning in words, without the name of the person."""
         return (
-            f"looks like entry {self.entry_id} ({self.metric} distance {self.distance:.4g}, score {self.score:.4g}, "
+            f"looks like entry {self.entry_id} ({self.metric} distance {self.distance:.4g}, "
             f"at most {self.threshold:.4g} is a match)"
         )
 
@@ -168,7 +167,6 @@ class Resemblance:
                 match.entry_id,
                 match.name,
                 distance=match.distance,
-                score=match.score,
                 threshold=match.threshold,
                 metric=match.metric,
             )

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from facescreen.config import DetectorName, ModelName
-from facescreen.domain.crowding import SHORTEST_LIST
 from facescreen.domain.distances import EmbeddingMetric, Metric, convert
 from facescreen.domain.false_alerts import AlertBudget, Calibration, FalseAlertCurve
 from facescreen.domain.screening import AppliedCalibration, Policy
@@ -17,11 +16,7 @@ SIMILARITY_THRESHOLD = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ScreeningOptions:
-    """What one request chooses; ``None`` is the configured default.
-
-    Attributes:
-        by_distance: thresholds are for plain distances, whoever else is on the list, as they are for any that is given.
-    """
+    """What one request chooses; ``None`` is the configured default."""
 
     detector: DetectorName | None = None
     model: ModelName | None = None
@@ -29,7 +24,6 @@ class ScreeningOptions:
     threshold: float | None = None
     review_threshold: float | None = None
     all_references: bool = False
-    by_distance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,6 @@ class Plan:
         metric: what distances are in.
         threshold, review_threshold: what was asked for or configured, ``None`` where the budget of false alerts
             chooses.
-        by_distance: thresholds are for plain distances and not for scores.
     """
 
     detector: DetectorName
@@ -68,7 +61,6 @@ class Plan:
     metric: Metric
     threshold: float | None
     review_threshold: float | None
-    by_distance: bool
     all_references: bool
 
 
@@ -111,18 +103,10 @@ def similarity_thresholds(options: ScreeningOptions, defaults: ScreeningDefaults
     return asked
 
 
-def deciding_curve(plan: Plan, calibration: Calibration | None, list_size: int) -> FalseAlertCurve | None:
-    """False alerts by what thresholds are compared with, ``None`` where nobody measured them.
-
-    That is the score where the budget of false alerts chooses both thresholds, and it was measured in a list that is
-    long enough, as this one is; a threshold that somebody set is one of distances. There are none by the similarity of
-    an outside service.
-    """
+def deciding_curve(plan: Plan, calibration: Calibration | None) -> FalseAlertCurve | None:
+    """False alerts by distance, ``None`` where nobody measured them, as by the similarity of an outside service."""
     if calibration is None or plan.metric is Metric.SIMILARITY:
         return None
-    crowded = None if plan.by_distance else calibration.curve(plan.metric, crowded=True)
-    if crowded is not None and min(list_size, crowded.list_sizes[-1]) >= SHORTEST_LIST:
-        return crowded
     return calibration.curve(plan.metric)
 
 
@@ -136,7 +120,7 @@ def resolve_policy(plan: Plan, calibration: Calibration | None, list_size: int) 
     Raises:
         ThresholdRequiredError: there is no match threshold and no evidence to choose one by.
     """
-    curve = deciding_curve(plan, calibration, list_size)
+    curve = deciding_curve(plan, calibration)
     if calibration is None or curve is None:
         if plan.threshold is None:
             raise ThresholdRequiredError(
@@ -144,8 +128,7 @@ def resolve_policy(plan: Plan, calibration: Calibration | None, list_size: int) 
                 "give a `threshold`, or run: facescreen calibrate"
             )
         return _policy(plan, plan.threshold, plan.review_threshold)
-    one_to_one = default_threshold(plan.model, plan.metric)
-    largest = one_to_one if curve.crowding is None else None
+    largest = default_threshold(plan.model, plan.metric)
     one_in, review_one_in = calibration.budget.one_in, calibration.budget.review_one_in
     threshold = _first(plan.threshold, _least(curve.threshold(one_in, list_size), largest))
     if threshold is None:
@@ -163,8 +146,6 @@ def resolve_policy(plan: Plan, calibration: Calibration | None, list_size: int) 
         list_size=list_size,
         false_alert_rate=curve.rate(policy.threshold, list_size),
         review_false_alert_rate=curve.rate(policy.review_threshold, list_size),
-        crowding=curve.crowding,
-        largest_distance=one_to_one if curve.crowding is not None else None,
     )
     return replace(policy, calibration=applied)
 
