@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facescreen.config import DetectorName, ModelName, Settings
 from facescreen.domain.distances import Metric, distances
 from facescreen.domain.faces import Face, Pixels, Vector
 from facescreen.domain.quality import ENROLLMENT_LIMITS, SCREENING_LIMITS, FaceQuality, QualityIssue, QualityLimits
@@ -36,6 +37,9 @@ from facescreen.recognition.weights import WeightStore
 from facescreen.services.dataset import person_of
 from facescreen.services.evaluation import centred_face
 from facescreen.services.quality import assess
+
+DETECTOR: Final[DetectorName] = Settings.model_fields["detector_backend"].default
+MODEL: Final[ModelName] = Settings.model_fields["model_name"].default
 
 PEOPLE: Final = 50
 """Of each half: one photo of each is degraded, another is the reference."""
@@ -72,7 +76,7 @@ class Recognizer:
     def __init__(self, detector: Detector, embedder: Embedder) -> None:
         self._detector = detector
         self._embedder = embedder
-        self._radius = distance_of("Dlib", 80.0)
+        self._radius = distance_of(MODEL, 80.0)
 
     def find(self, image: Pixels) -> Face | None:
         return centred_face(image, self._detector.detect(image))
@@ -300,8 +304,7 @@ def main() -> None:
     half_of = halves(args.pairs)
     with TemporaryDirectory() as home:
         weights = WeightStore(Path(home))
-        detector = load_detector("mtcnn", weights=weights, max_side=1024)
-        recognizer = Recognizer(detector, load_embedder("Dlib", weights=weights))
+        recognizer = Recognizer(load_detector(DETECTOR, weights=weights), load_embedder(MODEL, weights=weights))
     photos, of_person = [], defaultdict(list)
     for path in sorted(args.images.glob("*.jpg")):
         image = decode(path.read_bytes(), max_pixels=50_000_000)

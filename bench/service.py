@@ -29,11 +29,11 @@ from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Vectors
 from facescreen.recognition.catalog import MODELS, default_threshold
 
-DETECTOR: DetectorName = "mtcnn"
-MODEL: ModelName = "Dlib"
+DETECTOR: DetectorName = Settings.model_fields["detector_backend"].default
+MODEL: ModelName = Settings.model_fields["model_name"].default
 METRIC = Metric.COSINE
 THRESHOLD = default_threshold(MODEL, METRIC) or 0.0
-MAX_SIDE: int = Settings.model_fields["detector_max_side"].default
+MAX_SIDE: int | None = Settings.model_fields["detector_max_side"].default
 MAX_PIXELS: int = Settings.model_fields["max_image_pixels"].default
 
 JSON = {"Content-Type": "application/json"}

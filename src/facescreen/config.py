@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         ),
     )
     false_alert_budget: int = Field(
-        default=100,
+        default=1500,
         ge=1,
         description=(
             "At most one of so many faces of people who are not on the list gets the verdict `match`. It holds for "
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         ),
     )
     review_false_alert_budget: int = Field(
-        default=10, ge=1, description="The same for `match` and `possible` together."
+        default=50, ge=1, description="The same for `match` and `possible` together."
     )
     detector_max_side: int | None = Field(
         default=None,

@@ -246,7 +246,7 @@ def _with_cut_off_faces(find: _Find) -> _Find:
 
 
 def _yunet(path: Path) -> _Find:
-    model = cv2.FaceDetectorYN.create(str(path), "", (YUNET_SIDE, YUNET_SIDE))
+    model: Any = cv2.FaceDetectorYN.create(str(path), "", (YUNET_SIDE, YUNET_SIDE))
 
     def find(image: Pixels) -> Sightings:
         model.setInputSize((image.shape[1], image.shape[0]))

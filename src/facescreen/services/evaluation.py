@@ -47,7 +47,9 @@ class EvaluationService:
         at_once: how many photos are in work at the same time.
     """
 
-    def __init__(self, *, backend: EmbeddingBackend, intake: Intake, detector_max_side: int | None, at_once: int) -> None:
+    def __init__(
+        self, *, backend: EmbeddingBackend, intake: Intake, detector_max_side: int | None, at_once: int
+    ) -> None:
         self._backend = backend
         self._intake = intake
         self._detector_max_side = detector_max_side
