@@ -22,8 +22,7 @@ def test_thresholds_of_the_angle_are_one_operating_point() -> None:
     cosine = default_threshold("SFace", Metric.COSINE)
     assert cosine is not None
     assert default_threshold("SFace", Metric.ANGULAR) == convert(cosine, Metric.COSINE, Metric.ANGULAR)
-    # OpenCV documents the same operating point for the L2 norm, rounded to 1.128.
-    assert default_threshold("SFace", Metric.EUCLIDEAN_L2) == pytest.approx(1.128, abs=1e-3)
+    assert default_threshold("SFace", Metric.EUCLIDEAN_L2) == pytest.approx(math.sqrt(2 * cosine))
 
 
 @pytest.mark.parametrize("metric", EMBEDDING_METRICS)
@@ -32,10 +31,14 @@ def test_a_model_without_evidence_has_no_threshold(metric: Metric) -> None:
     assert confidence("ArcFace", metric, 0.1) is None
 
 
+MEASURED: tuple[ModelName, ...] = ("SFace", "Dlib")
+
+
+@pytest.mark.parametrize("model", MEASURED)
 @pytest.mark.parametrize("metric", EMBEDDING_METRICS)
-def test_confidence_falls_with_distance_and_stays_a_percentage(metric: Metric) -> None:
-    top = 2.0 if math.isinf(metric.maximum) else metric.maximum
-    values = [confidence("Dlib", metric, top * step / 20) for step in range(21)]
+def test_confidence_falls_with_distance_and_stays_a_percentage(model: ModelName, metric: Metric) -> None:
+    top = 4 * (default_threshold(model, metric) or 0.0) if math.isinf(metric.maximum) else metric.maximum
+    values = [confidence(model, metric, top * step / 20) for step in range(21)]
     known = [value for value in values if value is not None]
     assert len(known) == 21
     assert known == sorted(known, reverse=True)
@@ -43,17 +46,18 @@ def test_confidence_falls_with_distance_and_stays_a_percentage(metric: Metric) -
     assert 0 <= known[-1] < 1
 
 
+@pytest.mark.parametrize("model", MEASURED)
 @pytest.mark.parametrize("metric", EMBEDDING_METRICS)
-def test_the_default_threshold_is_more_likely_one_person_than_two(metric: Metric) -> None:
-    threshold = default_threshold("Dlib", metric)
+def test_the_default_threshold_is_more_likely_one_person_than_two(model: ModelName, metric: Metric) -> None:
+    threshold = default_threshold(model, metric)
     assert threshold is not None
-    odds = confidence("Dlib", metric, threshold)
+    odds = confidence(model, metric, threshold)
     assert odds is not None
     assert 50 < odds < 90
 
 
 def test_confidence_is_one_number_for_one_angle() -> None:
     values = [
-        confidence("Dlib", metric, convert(0.07, Metric.COSINE, metric)) for metric in Metric if metric.is_angle_based
+        confidence("SFace", metric, convert(0.6, Metric.COSINE, metric)) for metric in Metric if metric.is_angle_based
     ]
     assert values == pytest.approx([values[0]] * 3)

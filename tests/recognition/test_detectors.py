@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facescreen.config import DetectorName
-from facescreen.domain.faces import Box, Pixels
+from facescreen.domain.faces import Box, Face, Landmarks, Pixels, Point
 from facescreen.errors import NotReadyError
 from facescreen.recognition.catalog import DETECTORS, LandmarkSet
 from facescreen.recognition.detectors import Detector, load_detector
@@ -15,7 +15,7 @@ from facescreen.recognition.weights import WeightStore
 FACE = Box(176, 70, 92, 100)
 """Eileen Collins's face in the astronaut photo, from the hairline to the chin."""
 
-RUNS_HERE: tuple[DetectorName, ...] = ("mtcnn", "opencv", "dlib", "yunet")
+RUNS_HERE: tuple[DetectorName, ...] = ("centerface", "mtcnn", "opencv", "dlib", "yunet")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and mtcnn's own
 
@@ -30,7 +30,7 @@ def name(request: pytest.FixtureRequest, store: WeightStore) -> DetectorName:
 
 @pytest.fixture(scope="module")
 def detector(name: DetectorName, store: WeightStore) -> Detector:
-    return load_detector(name, weights=store, max_side=1024)
+    return load_detector(name, weights=store)
 
 
 def test_one_face_where_it_is(detector: Detector, name: DetectorName, astronaut: Pixels) -> None:
@@ -81,9 +81,9 @@ def test_boxes_stay_inside(detector: Detector, astronaut: Pixels, shift: int) ->
         assert face.box.y + face.box.h <= image.shape[0]
 
 
+@pytest.mark.parametrize("name", ["centerface", "mtcnn"], indirect=True)
 @pytest.mark.parametrize(("left", "top"), [(240, 0), (0, 190), (0, 210)])
-def test_mtcnn_finds_a_face_that_the_edge_cuts(store: WeightStore, grace_hopper: Pixels, left: int, top: int) -> None:
-    detector = load_detector("mtcnn", weights=store, max_side=1024)
+def test_a_face_that_the_edge_cuts_is_found(detector: Detector, grace_hopper: Pixels, left: int, top: int) -> None:
     (whole,) = detector.detect(grace_hopper)
     (cut,) = detector.detect(np.ascontiguousarray(grace_hopper[top:, left:]))
     box = Box(max(0, whole.box.x - left), max(0, whole.box.y - top), cut.box.w, cut.box.h)
@@ -94,6 +94,44 @@ def test_mtcnn_finds_a_face_that_the_edge_cuts(store: WeightStore, grace_hopper:
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_nothing_in_an_empty_image(detector: Detector, shape: tuple[int, int], grey: int) -> None:
     assert detector.detect(np.full((*shape, 3), grey, np.uint8)) == ()
+
+
+def turned(face: Face, turn: int, size: tuple[int, int]) -> Face:
+    """Where the face is in ``numpy.rot90(image, turn)`` of an image of this (width, height)."""
+    width, height = size
+    x, y, w, h = face.box.x, face.box.y, face.box.w, face.box.h
+    points = {name: point for name in Landmarks.__slots__ if (point := getattr(face.landmarks, name)) is not None}
+    for _ in range(turn):
+        x, y, w, h = y, width - x - w, h, w
+        points = {name: Point(point.y, width - 1 - point.x) for name, point in points.items()}
+        width, height = height, width
+    return Face(Box(x, y, w, h), Landmarks(**points), face.confidence)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_head_has_the_landmarks_that_it_has_upright(
+    detector: Detector, store: WeightStore, grace_hopper: Pixels, turn: int
+) -> None:
+    upright = load_detector("centerface", weights=store).detect(grace_hopper)[0]
+    expected = turned(upright, turn, (grace_hopper.shape[1], grace_hopper.shape[0]))
+    found = detector.detect(np.ascontiguousarray(np.rot90(grace_hopper, turn)))[0]
+    assert found.is_upright
+    assert found.turn == -turn % 4
+    assert found.box.intersection_over_union(expected.box) > 0.9
+    for name in Landmarks.__slots__:
+        assert tuple(getattr(found.landmarks, name)) == pytest.approx(tuple(getattr(expected.landmarks, name)), abs=3)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_head_beside_an_upright_one(
+    detector: Detector, astronaut: Pixels, grace_hopper: Pixels, turn: int
+) -> None:
+    canvas = np.full((640, 1200, 3), 90, np.uint8)
+    canvas[:600, :512] = grace_hopper[:600, :512]
+    canvas[:512, 640:1152] = np.rot90(astronaut, turn)
+    faces = [face for face in detector.detect(canvas) if min(face.box.w, face.box.h) > 60]
+    assert sorted(face.turn for face in faces) == sorted([0, -turn % 4])
+    assert all(face.is_upright for face in faces)
 
 
 def test_concurrent_answers_are_the_same(detector: Detector, astronaut: Pixels, collage: Pixels) -> None:
@@ -107,6 +145,6 @@ def test_concurrent_answers_are_the_same(detector: Detector, astronaut: Pixels, 
 @pytest.mark.parametrize("other", [name for name in get_args(DetectorName) if name not in RUNS_HERE])
 def test_what_is_missing_is_said(other: DetectorName, tmp_path: Path) -> None:
     with pytest.raises(NotReadyError) as caught:
-        load_detector(other, weights=WeightStore(tmp_path), max_side=1024)
+        load_detector(other, weights=WeightStore(tmp_path))
     assert str(caught.value).endswith(f"facescreen weights pull {other}") or "pip install" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facescreen.config import ModelName
+from facescreen.config import ModelName, Settings
 from facescreen.recognition.catalog import MODELS, distance_of, has_similarity, similarity
 
 WITH = [name for name in MODELS if has_similarity(name)]
@@ -16,7 +16,7 @@ percents = st.floats(0.0, 100.0)
 
 
 def test_the_default_model_has_one() -> None:
-    assert "Dlib" in WITH
+    assert Settings.model_fields["model_name"].default in WITH
 
 
 @pytest.mark.parametrize("model", WITH)
@@ -55,7 +55,8 @@ def test_more_alike_is_never_a_larger_distance(model: ModelName, one: float, oth
 
 @given(models, cosines)
 def test_a_distance_comes_back(model: ModelName, distance: float) -> None:
-    assert distance_of(model, similarity(model, distance)) == pytest.approx(distance, abs=1e-9)
+    # Near 100, percent tell distances no better than float32 does.
+    assert distance_of(model, similarity(model, distance)) == pytest.approx(distance, abs=1e-6)
 
 
 @given(models, percents)

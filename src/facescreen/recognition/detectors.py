@@ -7,7 +7,6 @@ clients, which round points and give eyes at most.
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,7 +19,7 @@ from facescreen.domain.faces import Box, Face, Landmarks, Pixels, Point
 from facescreen.recognition import centerface
 from facescreen.recognition.catalog import DETECTORS
 from facescreen.recognition.centerface import CenterFace
-from facescreen.recognition.orientation import is_level, is_upright, turned_copies, turns
+from facescreen.recognition.orientation import UprightCenterFace
 from facescreen.recognition.sightings import Sightings
 from facescreen.recognition.weights import WeightStore
 
@@ -71,66 +70,53 @@ def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int | N
     network = CenterFace(weights.require(DETECTORS["centerface"])[0], threads=_THREADS)
     match name:
         case "centerface":
-            look: _Look = partial(network.look, side=max_side or centerface.SIDE)
+            return _Upright(UprightCenterFace(network, side=max_side or centerface.SIDE))
         case "mtcnn":
-            look = _scaled(_with_cut_off_faces(_mtcnn([str(path) for path in paths[:3]])), max_side or MAX_SIDE)
+            find = _scaled(_with_cut_off_faces(_mtcnn([str(path) for path in paths])), max_side or MAX_SIDE)
         case "yunet":
-            look = _scaled(_yunet(paths[0]), min(max_side or YUNET_SIDE, YUNET_SIDE))
+            find = _scaled(_yunet(paths[0]), min(max_side or YUNET_SIDE, YUNET_SIDE))
         case "retinaface":
-            look = _scaled(_retinaface(_client(name, weights)), max_side or MAX_SIDE)
+            find = _scaled(_retinaface(_client(name, weights)), max_side or MAX_SIDE)
         case _:
-            look = _scaled(_generic(_client(name, weights), rgb=name in _TAKES_RGB), max_side or MAX_SIDE)
-    return _Upright(look, network, points_turn=name == "centerface")
-
-
-class _Look(Protocol):
-    def __call__(self, image: Pixels, *, turn: int = 0) -> Sightings:
-        """The faces of an image that is seen as ``numpy.rot90(image, turn)``; positions are those in ``image``."""
-        ...
+            find = _scaled(_generic(_client(name, weights), rgb=name in _TAKES_RGB), max_side or MAX_SIDE)
+    return _Upright(UprightCenterFace(network, side=centerface.SIDE), find)
 
 
 _Find = Callable[[Pixels], Sightings]
 
 
 class _Upright:
-    """Finds heads whichever way up they are, and gives each the landmarks that it has when it is seen upright.
+    """Finds heads whichever way up they are.
 
     Args:
-        network: tells from the surroundings of a face which way up it is.
-        points_turn: whether the landmarks of ``look`` turn with the head, so that upright ones need no other proof.
+        compass: tells which heads are turned, and finds their landmarks; finds all others, too, without ``find``.
+        find: finds upright heads.
     """
 
-    def __init__(self, look: _Look, network: CenterFace, *, points_turn: bool) -> None:
-        self._look = look
-        self._network = network
-        self._points_turn = points_turn
+    def __init__(self, compass: UprightCenterFace, find: _Find | None = None) -> None:
+        self._compass = compass
+        self._find = find
 
     def detect(self, image: Pixels) -> tuple[Face, ...]:
-        seen = self._look(image)
-        needed = self._turns(image, seen)
-        found = seen.chosen(needed == 0)
-        for turn in np.unique(needed[needed > 0]).tolist() if len(seen) else turned_copies(self._network, image):
-            there = self._look(image, turn=turn)
-            found = found.with_new(there.chosen(self._turns(image, there, turn=turn) == turn))
-        faces = found.with_new(seen.chosen(needed != 0))
+        known, turns = self._compass.find(image)
+        if self._find is None:
+            faces, is_upright = known, turns >= 0
+        else:
+            faces, is_upright = self._with_turned(image, self._find(image), known=known, turns=turns)
         height, width, _ = image.shape
-        every = (_face(faces, row, (width, height), is_upright=row < len(found)) for row in range(len(faces)))
+        every = (_face(faces, row, (width, height), is_upright=bool(is_upright[row])) for row in range(len(faces)))
         return tuple(sorted(filter(None, every), key=lambda face: (-face.box.area, face.box.x, face.box.y)))
 
-    def _turns(self, image: Pixels, faces: Sightings, *, turn: int = 0) -> NDArray[np.intp]:
-        """How often the image has to be turned until each head is upright, where it was turned so often for the look.
-
-        Landmarks that turn with the head tell by themselves that it is upright. A head that is seen upright from no
-        side is taken to be as it was looked at; where landmarks that turn say otherwise, -1.
-        """
-        needed = np.full(len(faces), turn)
-        if not self._points_turn:
-            told = turns(self._network, image, faces)
-            return np.where(told < 0, turn, told)
-        doubtful = ~is_upright(faces, turn)
-        needed[doubtful] = turns(self._network, image, faces.chosen(doubtful))
-        needed[(needed < 0) & is_level(faces, turn)] = turn
-        return needed
+    def _with_turned(
+        self, image: Pixels, found: Sightings, *, known: Sightings, turns: NDArray[np.intp]
+    ) -> tuple[Sightings, NDArray[np.bool_]]:
+        """What was found, without the heads that are turned, and those as the compass knows them."""
+        turned = known.chosen(turns != 0)
+        found = found.chosen(~found.are_among(turned))
+        is_upright = np.ones(len(found), np.bool_)
+        unknown = ~found.are_among(known)
+        is_upright[unknown] = self._compass.vote(image, found.chosen(unknown)) <= 0
+        return Sightings.together([found, turned]), np.append(is_upright, turns[turns != 0] > 0)
 
 
 def _face(faces: Sightings, row: int, size: tuple[int, int], *, is_upright: bool) -> Face | None:
@@ -152,22 +138,22 @@ def _face(faces: Sightings, row: int, size: tuple[int, int], *, is_upright: bool
     )
 
 
-def _scaled(find: _Find, max_side: int) -> _Look:
+def _scaled(find: _Find, max_side: int) -> _Find:
     """Looks at the image scaled down to this longest side, one at a time."""
     # Half of the libraries keep state between calls (cv2.FaceDetectorYN its input size, cv2.dnn its input), and the
     # others use every core for one image.
-    lock = threading.Lock()
+    turn = threading.Lock()
 
-    def look(image: Pixels, *, turn: int = 0) -> Sightings:
+    def look(image: Pixels) -> Sightings:
         height, width, _ = image.shape
         scale = min(1.0, max_side / max(height, width))
         columns, rows = round(width * scale), round(height * scale)
         if min(columns, rows) < SMALLEST_SIDE:
             return Sightings.none()
         scaled = image if scale == 1.0 else cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-        with lock:
-            found = find(np.ascontiguousarray(np.rot90(scaled, turn), dtype=np.uint8))
-        return found.turned_back(turn, (columns, rows)).moved(np.array([width / columns, height / rows]))
+        with turn:
+            found = find(np.ascontiguousarray(scaled, dtype=np.uint8))
+        return found.moved(np.array([width / columns, height / rows]))
 
     return look
 
@@ -240,7 +226,8 @@ def _with_cut_off_faces(find: _Find) -> _Find:
         framed = cv2.copyMakeBorder(small, top, top, left, left, cv2.BORDER_CONSTANT)
         again = find(np.asarray(framed, np.uint8)).moved(np.array([width / columns, height / rows]), (-left, -top))
         reaches_out = np.concatenate([again.corners[:, 0] < 0, again.corners[:, 1] > (width, height)], axis=1)
-        return find(image).with_new(again.chosen(np.any(reaches_out, axis=1)))
+        found = find(image)
+        return Sightings.together([found, again.chosen(np.any(reaches_out, axis=1) & ~again.are_among(found))])
 
     return look_twice
 

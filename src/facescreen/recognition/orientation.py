@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facescreen.domain.faces import Pixels
-from facescreen.recognition.alignment import ARCFACE_TEMPLATE, apply, similarity, warp
+from facescreen.recognition.alignment import ARCFACE_TEMPLATE, warp
 from facescreen.recognition.centerface import CenterFace
-from facescreen.recognition.sightings import SAME_FACE, Floats, Sightings
+from facescreen.recognition.sightings import Floats, Sightings
 
 QUARTERS: Final = (0, 1, 2, 3)
 """Quarter turns against the clock, as :func:`numpy.rot90` counts them."""
@@ -26,23 +26,28 @@ _LEAST_EYE_DISTANCE: Final = 0.3
 112x112 template that they are fitted to, in its pixels, and the distance of the eyes as a share of the box's mean side
 (``bench/orientation.py``)."""
 
-_PATCH: Final = 160
+_SURE: Final = 0.75
+"""Confidence below which upright landmarks are no proof: 99 % of upright heads in the middle of a photo have more, and
+invented landmarks have less."""
+
+_IMPLAUSIBLE: Final = 0.2
+"""What landmarks that are level but fit no upright head cost in confidence, where sides are weighed."""
+
+_PATCH: Final = 96
 """Side of the square, in pixels, that is looked at from each side."""
 
 _COPY: Final = 480
 """Longest side, in pixels, of turned copies of an image in which nothing was found."""
 
-_SURROUNDINGS: Final = 2.5
+_SURROUNDINGS: Final = 2.0
 """That square, in units of the longer side of the face's box."""
 
 
 def is_upright(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
     """Whether each face, (n,), looks upright by its five points once the image is turned by ``rot90(image, turn)``."""
-    misfits = np.full(len(faces), np.inf)
-    for row, points in enumerate(faces.points):
-        misplaced = apply(similarity(points, ARCFACE_TEMPLATE), points) - ARCFACE_TEMPLATE
-        misfits[row] = np.sqrt(np.square(misplaced).sum(axis=1).mean())
-    eyes = np.hypot(*(faces.points[:, 1] - faces.points[:, 0]).T)
+    points, fitted = _fitted(faces)
+    misfits = np.sqrt(np.square(np.abs(fitted[:, None] * points - _TEMPLATE)).mean(axis=1))
+    eyes = np.abs(points[:, 1] - points[:, 0])
     plausible = (misfits <= _LARGEST_MISFIT) & (eyes >= _LEAST_EYE_DISTANCE * np.sqrt(faces.areas))
     upright: NDArray[np.bool_] = plausible & is_level(faces, turn)
     return upright
@@ -50,37 +55,98 @@ def is_upright(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
 
 def is_level(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
     """Whether each head, (n,), is tilted by no more than half a quarter turn, by all of its five points, after that."""
-    tilts = np.empty(len(faces))
-    for row, points in enumerate(faces.points):
-        fitted = similarity(points, ARCFACE_TEMPLATE)
-        tilts[row] = np.degrees(np.arctan2(fitted[0, 1], fitted[0, 0])) - 90.0 * turn
+    _, fitted = _fitted(faces)
+    tilts = -np.degrees(np.angle(fitted)) - 90.0 * turn
     return np.abs((tilts + 180.0) % 360.0 - 180.0) <= _LARGEST_TILT
 
 
-def turned_copies(network: CenterFace, image: Pixels) -> tuple[int, ...]:
-    """The quarter turns, without 0, after which a small copy of the image shows a face that looks upright."""
-    looks = ((turn, network.look(image, side=_COPY, turn=turn)) for turn in QUARTERS[1:])
-    return tuple(turn for turn, seen in looks if is_upright(seen, turn).any())
+def _fitted(faces: Sightings) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """The points of each face around their mean, (n, 5), and the factor that brings them closest to the template, (n,).
 
-
-def turns(network: CenterFace, image: Pixels, faces: Sightings) -> NDArray[np.intp]:
-    """For each face how often the image has to be turned against the clock until its head is upright, (n,).
-
-    The surroundings of the face are looked at from each side. The side from which the face looks upright, and surest,
-    says; -1 where it does from none.
+    Positions are complex numbers, so that a factor turns and scales: least squares as in ``alignment.similarity``.
     """
-    needed = np.full(len(faces), -1)
-    for row, corners in enumerate(faces.corners):
-        patch, middle = _surroundings(image, corners)
-        seen = network.see(np.stack([np.rot90(patch, turn) for turn in QUARTERS]))
-        confidences = [_confidence(there, middle, turn) for turn, there in enumerate(seen)]
-        if any(confidences):
-            needed[row] = int(np.argmax(confidences))
-    return needed
+    points = _centred(faces.points)
+    lengths = np.maximum(np.square(np.abs(points)).sum(axis=1), np.finfo(np.float64).tiny)
+    return points, (points.conj() * _TEMPLATE).sum(axis=1) / lengths
+
+
+def _centred(points: Floats) -> NDArray[np.complex128]:
+    """Positions (…, 5, 2) around their mean as complex numbers (…, 5)."""
+    positions = points[..., 0] + 1j * points[..., 1]
+    centred: NDArray[np.complex128] = positions - positions.mean(axis=-1, keepdims=True)
+    return centred
+
+
+_TEMPLATE: Final = _centred(ARCFACE_TEMPLATE)
+
+
+class UprightCenterFace:
+    """CenterFace, for heads whichever way up they are. Safe for concurrent use.
+
+    Args:
+        side: longest side, in pixels, to which images are scaled down.
+    """
+
+    def __init__(self, network: CenterFace, *, side: int) -> None:
+        self._network = network
+        self._side = side
+
+    def find(self, image: Pixels) -> tuple[Sightings, NDArray[np.intp]]:
+        """The faces of an image with the landmarks that they have upright, and their turns, (n,).
+
+        A turn says how often the image has to be turned against the clock until the head is upright. It is -1 for a
+        head that is turned by the look of it, and could not be seen upright.
+        """
+        found = self._network.look(image, side=self._side)
+        needed, is_sure = self._turns(image, found)
+        known, turns = found.chosen(needed == 0), np.zeros(int((needed == 0).sum()), np.intp)
+        for turn in np.unique(needed[needed > 0]).tolist() if is_sure.any() else self._turned_copies(image):
+            there = self._network.look(image, side=self._side, turn=turn)
+            there = there.chosen((self._turns(image, there, turn)[0] == turn) & ~there.are_among(known))
+            known, turns = Sightings.together([known, there]), np.append(turns, np.full(len(there), turn))
+        rest = found.chosen((needed != 0) & ~found.are_among(known))
+        return Sightings.together([known, rest]), np.append(turns, np.full(len(rest), -1))
+
+    def vote(self, image: Pixels, faces: Sightings) -> NDArray[np.intp]:
+        """The turn of each face, (n,), -1 where nothing tells.
+
+        The surroundings of the face are looked at from each side. The side from which it looks upright, and surest,
+        tells.
+        """
+        votes = np.full(len(faces), -1)
+        for row, corners in enumerate(faces.corners):
+            patch, middle = _surroundings(image, corners)
+            seen = self._network.see(np.stack([np.rot90(patch, turn) for turn in QUARTERS]))
+            evidence = [
+                _evidence(there.chosen(there.turned_back(turn, (_PATCH, _PATCH)).are_among(middle))).max(initial=0.0)
+                for turn, there in enumerate(seen)
+            ]
+            if any(evidence):
+                votes[row] = int(np.argmax(evidence))
+        return votes
+
+    def _turns(self, image: Pixels, faces: Sightings, looked_at: int = 0) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """The turn of each face, (n,), and whether its landmarks or its surroundings tell it.
+
+        Where they do not, it is as it was looked at if the head is level then, and -1 otherwise.
+        """
+        turns = np.full(len(faces), looked_at)
+        doubtful = ~is_upright(faces, looked_at) | (faces.confidences < _SURE)
+        turns[doubtful] = self.vote(image, faces.chosen(doubtful))
+        is_sure = turns >= 0
+        turns[~is_sure & is_level(faces, looked_at)] = looked_at
+        return turns, is_sure
+
+    def _turned_copies(self, image: Pixels) -> list[int]:
+        """The turn after which a small copy of the image shows the surest head that looks upright, if one does."""
+        looks = {turn: self._network.look(image, side=_COPY, turn=turn) for turn in QUARTERS[1:]}
+        evidence = {turn: _evidence(seen, turn).max(initial=0.0) for turn, seen in looks.items()}
+        surest = max(evidence, key=lambda turn: evidence[turn])
+        return [surest] if evidence[surest] > 0 else []
 
 
 def _surroundings(image: Pixels, corners: Floats) -> tuple[NDArray[np.uint8], Sightings]:
-    """The square around a face, (160, 160, 3), black outside of the image, and where in it the face is."""
+    """The square around a face, (96, 96, 3), black outside of the image, and where in it the face is."""
     side = _SURROUNDINGS * float((corners[1] - corners[0]).max())
     scale = _PATCH / side
     shift = _PATCH / 2 - scale * corners.mean(axis=0)
@@ -90,8 +156,10 @@ def _surroundings(image: Pixels, corners: Floats) -> tuple[NDArray[np.uint8], Si
     return warp(image, transform, (_PATCH, _PATCH)), middle
 
 
-def _confidence(seen: Sightings, middle: Sightings, turn: int) -> float:
-    """How sure it is that the face in the middle is upright in a square that was turned; 0 where it is not."""
-    there = seen.turned_back(turn, (_PATCH, _PATCH))
-    is_it = (there.overlaps(middle)[:, 0] > SAME_FACE) & is_upright(seen)
-    return float(seen.confidences[is_it].max(initial=0.0))
+def _evidence(faces: Sightings, turn: int = 0) -> Floats:
+    """How much each face, (n,), speaks for the head being upright after that turn; 0 where its landmarks deny it.
+
+    Heads that look to the side have landmarks like no upright head's and are upright all the same.
+    """
+    evidence = np.where(is_upright(faces, turn), faces.confidences, faces.confidences - _IMPLAUSIBLE)
+    return np.where(is_level(faces, turn), np.maximum(evidence, 0.0), 0.0)

@@ -73,10 +73,10 @@ class Sightings:
         areas: Floats = np.clip(self.corners[:, 1] - self.corners[:, 0], 0, None).prod(axis=1)
         return areas
 
-    def with_new(self, others: "Sightings") -> "Sightings":
-        """These, and behind them the others that are none of them."""
-        is_new = others.overlaps(self).max(axis=1, initial=0.0) <= SAME_FACE
-        return Sightings.together([self, others.chosen(is_new)])
+    def are_among(self, others: "Sightings") -> NDArray[np.bool_]:
+        """Whether each is one of the others, (n,)."""
+        among: NDArray[np.bool_] = self.overlaps(others).max(axis=1, initial=0.0) > SAME_FACE
+        return among
 
     def distinct(self) -> "Sightings":
         """The surest sighting of each face, surest first (greedy non-maximum suppression)."""
