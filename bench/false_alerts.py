@@ -1,6 +1,6 @@
 """How well a budget of false alerts is kept: calibrated on one half of the people and checked on the other.
 
-    python bench/false_alerts.py LFW/images LFW/pairs.csv [--detector mtcnn] [--model Dlib]
+    python bench/false_alerts.py LFW/images LFW/pairs.csv [--detector NAME] [--model NAME]
 
 Everybody with two photos or more is on the list with the first of them, their other photos are to be found, and
 everybody with one photo is a stranger. The list of pairs says who belongs to which half; nobody belongs to both. The
