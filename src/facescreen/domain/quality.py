@@ -153,11 +153,11 @@ _LEAST: Final = frozenset({"side", "confidence", "sharpness", "features"})
 SCREENING_LIMITS: Final = QualityLimits(
     side=16,
     confidence=0.2,
-    sharpness=24.0,
+    sharpness=22.0,
     shadows=99.0,
-    highlights=65.0,
-    yaw=45.0,
-    pitch=35.0,
+    highlights=80.0,
+    yaw=60.0,
+    pitch=15.0,
     features=35.0,
     tint=70.0,
 )
@@ -165,7 +165,7 @@ SCREENING_LIMITS: Final = QualityLimits(
 
 ``side``, ``sharpness`` and ``highlights``: half of the faces that are found are recognized. ``shadows``: all of the
 face is nearly black, where detectors begin to miss it; recognition lasts longer than they do. ``yaw`` and ``pitch``:
-the largest that LFW shows, rounded up to the next five; recognition hardly falls up to there, and nothing was measured
+the largest that LFW shows, rounded up to the next five; recognition does not fall up to there, and nothing was measured
 beyond. ``features``: what half a percent of LFW's photos miss, rounded down to the next five. ``tint``: the largest
 that beards and coloured light give. ``confidence``: what detectors whose scores reach low, as dlib's, hardly take for
 a face; recognition does not depend on it.
@@ -174,18 +174,18 @@ a face; recognition does not depend on it.
 ENROLLMENT_LIMITS: Final = QualityLimits(
     side=48,
     confidence=0.5,
-    sharpness=35.0,
-    shadows=25.0,
-    highlights=10.0,
-    yaw=40.0,
-    pitch=30.0,
+    sharpness=30.0,
+    shadows=70.0,
+    highlights=40.0,
+    yaw=45.0,
+    pitch=15.0,
     features=40.0,
     tint=70.0,
 )
 """What a reference photo needs, with which everybody is compared for years.
 
-The same, where nine in ten are recognized: ``sharpness``, ``shadows`` and ``highlights`` rounded to a five. ``side``:
-from about 40 pixels on recognition loses nothing, and detectors differ in how tightly they frame a face. ``yaw`` and
-``pitch``: within which 99 % of LFW's photos are, rounded up to the next five; ``features``: what 1 % of them miss,
-rounded down.
+``sharpness`` and ``highlights``: nine in ten are recognized, rounded up and down to a five. ``shadows``: up to where
+recognition loses nothing, rounded. ``side``: from about 40 pixels on recognition loses nothing, and detectors differ in
+how tightly they frame a face. ``yaw`` and ``pitch``: within which 99 % of LFW's photos are, rounded up to the next
+five; ``features``: what 1 % of them miss, rounded down.
 """

@@ -446,11 +446,11 @@ _MODELS: tuple[ModelSpec, ...] = (
         files=(_DLIB_RESNET, DLIB_LANDMARKS),
         # Half way from the largest threshold that takes no listed pair of two people for one to the one that tells most
         # pairs right.
-        thresholds={Metric.COSINE: 0.081, Metric.EUCLIDEAN: 0.576},
-        threshold_source="facescreen evaluate on folds 1 and 2 of LFW, with mtcnn",
-        calibrations={Metric.COSINE: Calibration(15.66, -178.93), Metric.EUCLIDEAN: Calibration(28.31, -47.13)},
-        similarity_80=0.0700,
-        similarity_source="facescreen evaluate, false match rate of 1e-3 over all pairs of LFW, with mtcnn",
+        thresholds={Metric.COSINE: 0.083, Metric.EUCLIDEAN: 0.580},
+        threshold_source="facescreen evaluate on folds 1 and 2 of LFW, with centerface",
+        calibrations={Metric.COSINE: Calibration(17.14, -192.46), Metric.EUCLIDEAN: Calibration(31.00, -51.15)},
+        similarity_80=0.0719,
+        similarity_source="facescreen evaluate, false match rate of 1e-3 over all pairs of LFW, with centerface",
     ),
     ModelSpec(
         "SFace",
