@@ -47,6 +47,9 @@ class PaintedBackend:
             for x, y, w, h in found
         )
 
+    def smallest_face(self, width: int, height: int, detector: DetectorName) -> int | None:
+        return 8
+
     async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:
         await self.require("mtcnn", model)
         boxes = (face.box for face in faces)

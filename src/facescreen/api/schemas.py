@@ -35,7 +35,13 @@ from facescreen.services.calibration import CalibrationInForce
 from facescreen.services.collections import DescribedCollection
 from facescreen.services.explanation import explain
 from facescreen.services.health import Health, Installed, Readiness
-from facescreen.services.resemblance import EnrollmentWarning, LooksLikeEntry, PhotoName, PhotosDisagree
+from facescreen.services.resemblance import (
+    EnrollmentWarning,
+    LooksLikeEntry,
+    PhotoName,
+    PhotosDisagree,
+    PhotoTurned,
+)
 from facescreen.services.sync import SyncReport
 
 IDENTITY_PREFIX = "blacklist_db"
@@ -156,6 +162,7 @@ class UpdateRequest(_Request):
 class FacialArea(BaseModel):
     """Box and landmarks in pixels of the upright image; left and right are the person's own."""
 
+    turned: int = Field(description="Degrees that the head is turned clockwise: 0, 90, 180 or 270. It is seen upright.")
     x: int
     y: int
     w: int
@@ -170,6 +177,7 @@ class FacialArea(BaseModel):
     def of(cls, face: Face) -> "FacialArea":
         box, marks = face.box, face.landmarks
         return cls(
+            turned=90 * face.turn,
             x=box.x,
             y=box.y,
             w=box.w,
@@ -379,6 +387,10 @@ class ProcessedImage(BaseModel):
         description="The path, the URL without credentials and query, or the SHA-256 of inline data."
     )
     faces: list[ProcessedFace]
+    smallest_face: int | None = Field(
+        description="Pixels from which faces were looked for in this image; a smaller one may be there, unseen. Null: "
+        "the detector does not tell."
+    )
     error: ItemError | None
     detector_backend: str
     model_name: str
@@ -397,6 +409,7 @@ class ProcessedImage(BaseModel):
             collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
             faces=[ProcessedFace.of(index, face, screening.policy) for index, face in enumerate(screening.faces)],
+            smallest_face=screening.smallest_face,
             error=ItemError.of(screening.error) if screening.error else None,
             detector_backend=screening.detector,
             model_name=screening.model_name,
@@ -531,8 +544,28 @@ class DisagreeingPhotos(BaseModel):
         )
 
 
+class TurnedPhoto(BaseModel):
+    """The head lies on its side or stands upside down in a new photo. It is compared upright."""
+
+    code: Literal["photo_turned"]
+    detail: str
+    photo: str = Field(description="The uploaded file, or the one in the blacklist folder.")
+    degrees: int = Field(description="That the head is turned clockwise in the photo as it came: 90, 180 or 270.")
+    stored_upright: bool = Field(description="False for a file in the blacklist folder, which stays as it is.")
+
+    @classmethod
+    def of(cls, warning: PhotoTurned) -> "TurnedPhoto":
+        return cls(
+            code=warning.code,
+            detail=warning.detail,
+            photo=_photo_name(warning.photo),
+            degrees=warning.degrees,
+            stored_upright=warning.is_stored_upright,
+        )
+
+
 Warnings = Annotated[
-    list[Annotated[LooksLikeExistingEntry | DisagreeingPhotos, Field(discriminator="code")]],
+    list[Annotated[LooksLikeExistingEntry | DisagreeingPhotos | TurnedPhoto, Field(discriminator="code")]],
     Field(description="What somebody should look at. The photos were taken nevertheless."),
 ]
 
@@ -881,11 +914,20 @@ def _pixel(point: Point | None) -> PixelPoint | None:
     return (round(point.x), round(point.y)) if point else None
 
 
-def _warnings(warnings: Iterable[EnrollmentWarning]) -> list[LooksLikeExistingEntry | DisagreeingPhotos]:
-    return [
-        LooksLikeExistingEntry.of(warning) if isinstance(warning, LooksLikeEntry) else DisagreeingPhotos.of(warning)
-        for warning in warnings
-    ]
+def _warnings(
+    warnings: Iterable[EnrollmentWarning],
+) -> list[LooksLikeExistingEntry | DisagreeingPhotos | TurnedPhoto]:
+    return [_warning(warning) for warning in warnings]
+
+
+def _warning(warning: EnrollmentWarning) -> LooksLikeExistingEntry | DisagreeingPhotos | TurnedPhoto:
+    match warning:
+        case LooksLikeEntry():
+            return LooksLikeExistingEntry.of(warning)
+        case PhotosDisagree():
+            return DisagreeingPhotos.of(warning)
+        case PhotoTurned():
+            return TurnedPhoto.of(warning)
 
 
 def _photo_name(photo: PhotoName) -> str:

@@ -50,6 +50,10 @@ class Backend(Protocol):
         """Every face in the image, in the detector's order."""
         ...
 
+    def smallest_face(self, width: int, height: int, detector: DetectorName) -> int | None:
+        """Side, in pixels, from which :meth:`detect` looks for faces in images of this size; ``None``: unknown."""
+        ...
+
     async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:
         """What a search or an enrollment needs of these faces, so that the pixels can be let go."""
         ...

@@ -61,6 +61,9 @@ class LocalBackend:
     async def detect(self, image: Pixels, detector: DetectorName) -> tuple[Face, ...]:
         return await self._pool.run((await self._detector(detector)).detect, image)
 
+    def smallest_face(self, width: int, height: int, detector: DetectorName) -> int | None:
+        return self._detectors[detector].smallest_face(width, height)
+
     async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:
         embedder = await self._embedder(model)
         crops = await self._pool.run(lambda: tuple(embedder.align(image, face) for face in faces))

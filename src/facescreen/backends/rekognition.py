@@ -104,6 +104,9 @@ class RekognitionBackend:
         with _understood():
             return tuple(_face(detail, sent) for detail in answer["FaceDetails"])
 
+    def smallest_face(self, width: int, height: int, detector: DetectorName) -> int | None:  # noqa: ARG002 - interface
+        return None
+
     async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:  # noqa: ARG002
         return Probe(faces, await self._pool.run(crops, image, faces))
 

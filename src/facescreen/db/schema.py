@@ -165,6 +165,7 @@ screenings = Table(
     Column("error_detail", String(2000)),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     Column("is_hit", Boolean, nullable=False),
+    Column("smallest_face", Integer),
     sqlite_autoincrement=True,
 )
 """``is_hit``: a face had a match when it was searched, cleared or not, and whatever became of it since."""

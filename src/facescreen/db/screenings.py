@@ -71,6 +71,7 @@ async def insert_screening(connection: AsyncConnection, screening: Screening) ->
             error_detail=screening.error.detail if screening.error else None,
             created_at=screening.created_at,
             is_hit=is_hit,
+            smallest_face=screening.smallest_face,
         )
         .returning(screenings.c.id)
     )
@@ -253,6 +254,7 @@ def _screening(
             calibration=AppliedCalibration(**row["calibration"]) if row["calibration"] else None,
         ),
         list_version=row["list_version"],
+        smallest_face=row["smallest_face"],
         created_at=row["created_at"],
         faces=tuple(
             ScreenedFace(

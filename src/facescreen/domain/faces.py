@@ -1,7 +1,7 @@
 """Faces as detectors give them, and what a search finds for them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,6 +57,11 @@ class Landmarks:
     mouth_left: Point | None = None
     mouth_right: Point | None = None
 
+    def turned(self, width: int) -> "Landmarks":
+        """The points after a quarter turn against the clock of an image so wide; pixel centres are whole numbers."""
+        points = ((name, getattr(self, name)) for name in self.__slots__)
+        return Landmarks(**{name: Point(point.y, width - 1 - point.x) for name, point in points if point is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -81,6 +86,15 @@ class Face:
         if right is None or left is None:
             return 0
         return round(math.atan2(left.y - right.y, left.x - right.x) / (math.pi / 2)) % 4
+
+    def turned(self, turn: int, *, width: int, height: int) -> "Face":
+        """The face in ``numpy.rot90(image, turn)`` of an image of this size, in pixels."""
+        box, landmarks = self.box, self.landmarks
+        for _ in range(turn % 4):
+            box = Box(box.y, width - box.x - box.w, box.h, box.w)
+            landmarks = landmarks.turned(width)
+            width, height = height, width
+        return replace(self, box=box, landmarks=landmarks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ class Screening:
         image_identifier: what the caller can recognize the image by; never the image itself.
         copy: name of the upright, re-encoded copy in the output store, ``None`` where there is an error.
         list_version: the version of the list that the faces were compared with.
+        smallest_face: side, in pixels of the image, from which faces were looked for; ``None`` where that is unknown.
     """
 
     id: int
@@ -229,6 +230,7 @@ class Screening:
     faces: tuple[ScreenedFace, ...]
     copy: str | None = None
     error: ImageError | None = None
+    smallest_face: int | None = None
 
     @property
     def is_stored(self) -> bool:

@@ -55,6 +55,10 @@ class Detector(Protocol):
         """
         ...
 
+    def smallest_face(self, width: int, height: int) -> int | None:
+        """Side, in pixels, from which faces are looked for in images of this size; ``None`` where nobody knows."""
+        ...
+
 
 def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int | None = None) -> Detector:
     """A detector that sees images scaled down to ``max_side`` pixels on their longest side.
@@ -106,6 +110,9 @@ class _Upright:
         height, width, _ = image.shape
         every = (_face(faces, row, (width, height), is_upright=bool(is_upright[row])) for row in range(len(faces)))
         return tuple(sorted(filter(None, every), key=lambda face: (-face.box.area, face.box.x, face.box.y)))
+
+    def smallest_face(self, width: int, height: int) -> int | None:
+        return None if self._find else self._compass.smallest_face(width, height)
 
     def _with_turned(
         self, image: Pixels, found: Sightings, *, known: Sightings, turns: NDArray[np.intp]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from facescreen.domain.faces import Pixels
 from facescreen.recognition.alignment import ARCFACE_TEMPLATE, warp
-from facescreen.recognition.centerface import CenterFace
+from facescreen.recognition.centerface import CenterFace, smallest_face
 from facescreen.recognition.sightings import Floats, Sightings
 
 QUARTERS: Final = (0, 1, 2, 3)
@@ -106,6 +106,10 @@ class UprightCenterFace:
             known, turns = Sightings.together([known, there]), np.append(turns, np.full(len(there), turn))
         rest = found.chosen((needed != 0) & ~found.are_among(known))
         return Sightings.together([known, rest]), np.append(turns, np.full(len(rest), -1))
+
+    def smallest_face(self, width: int, height: int) -> int:
+        """Side, in pixels, from which faces are looked for in images of this size."""
+        return smallest_face(width, height, self._side)
 
     def vote(self, image: Pixels, faces: Sightings) -> NDArray[np.intp]:
         """The turn of each face, (n,), -1 where nothing tells.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from facescreen.backends.base import Backend, EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
 from facescreen.db.blacklist import Embedded
@@ -34,6 +36,7 @@ class Enrolled:
     """A decoded reference photo, the face in it, and its embedding unless an outside service keeps the face.
 
     Attributes:
+        turned: degrees that the head was turned clockwise in the photo before that was turned upright.
         quality_override: why the photo was taken though the picture of the face is not good enough; ``None`` where it
             is, or where nobody asked.
     """
@@ -43,6 +46,7 @@ class Enrolled:
     quality: FaceQuality
     embedded: Embedded | None = None
     quality_override: str | None = None
+    turned: int = 0
 
 
 class Enroller:
@@ -69,10 +73,19 @@ class Enroller:
         self._detector = detector
         self._model = model
 
-    async def enroll(self, data: bytes, selection: FaceSelection, *, quality_override: str | None = None) -> Enrolled:
+    async def enroll(
+        self,
+        data: bytes,
+        selection: FaceSelection,
+        *,
+        quality_override: str | None = None,
+        turns_upright: bool = True,
+    ) -> Enrolled:
         """The photo's face and embedding.
 
         Args:
+            turns_upright: whether a photo of a head on its side or upside down is turned. One that is not is compared
+                upright all the same.
             quality_override: why the photo is to be taken even if the picture of the face is not good enough.
 
         Raises:
@@ -80,17 +93,23 @@ class Enroller:
             InputError: the photo cannot be decoded, or has no usable face, or several and one was asked for.
         """
         detected = await self._intake.detect(data, self._detector)
-        face = select_face(detected.faces, selection)
-        quality = await self._pool.run(assess, detected.image, face)
+        image, face = detected.image, select_face(detected.faces, selection)
+        turned = 0
+        if turns_upright and (turn := face.turn):
+            height, width, _ = image.shape
+            image, face = np.ascontiguousarray(np.rot90(image, turn)), face.turned(turn, width=width, height=height)
+            turned = 90 * turn
+        quality = await self._pool.run(assess, image, face)
         reasons = ENROLLMENT_LIMITS.reasons(quality)
         if reasons and quality_override is None:
             raise PhotoQualityError("; ".join(reason.detail for reason in reasons))
         return Enrolled(
-            detected.image,
+            image,
             face,
             quality,
-            await self._embed(detected.image, face),
+            await self._embed(image, face),
             quality_override if reasons else None,
+            turned,
         )
 
     async def _embed(self, image: Pixels, face: Face) -> Embedded | None:

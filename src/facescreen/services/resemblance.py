@@ -99,7 +99,29 @@ class PhotosDisagree:
         )
 
 
-EnrollmentWarning: TypeAlias = LooksLikeEntry | PhotosDisagree
+@dataclass(frozen=True, slots=True)
+class PhotoTurned:
+    """A photo of a head that lies on its side or stands upside down in it.
+
+    Attributes:
+        degrees: that the head is turned clockwise in the photo as it came.
+        is_stored_upright: whether the stored photo was turned. One in the blacklist folder stays as it is.
+    """
+
+    code: ClassVar = "photo_turned"
+
+    photo: PhotoName
+    degrees: int
+    is_stored_upright: bool
+
+    @property
+    def detail(self) -> str:
+        """The warning in words."""
+        what = "the photo is stored upright" if self.is_stored_upright else "the file is left as it is"
+        return f"the head is turned by {self.degrees} degrees; it is compared upright, and {what}"
+
+
+EnrollmentWarning: TypeAlias = LooksLikeEntry | PhotosDisagree | PhotoTurned
 """What somebody should look at, though the photos are good."""
 
 
@@ -152,7 +174,7 @@ class Resemblance:
             raise DuplicateEntryError(
                 [RejectedFile(each.photo.name, DuplicateEntryError.code, each.detail) for each in alike]
             )
-        return [*alike, *await self._disagreements(collection, photos, entry=entry)]
+        return [*_turned(photos), *alike, *await self._disagreements(collection, photos, entry=entry)]
 
     async def _look_alikes(
         self, collection: Collection, photos: Sequence[NamedPhoto], *, entry: Entry | None
@@ -248,4 +270,12 @@ def disagreeing(vectors: Vectors, metric: Metric, *, new: int, threshold: float)
             tuple(row for row in (one, other) if 2 * np.count_nonzero(of(row) > threshold) > len(vectors) - 1),
         )
         for one, other in pairs
+    ]
+
+
+def _turned(photos: Sequence[NamedPhoto]) -> list[PhotoTurned]:
+    return [
+        PhotoTurned(name, degrees, is_stored_upright=bool(enrolled.turned))
+        for name, enrolled in photos
+        if (degrees := enrolled.turned or 90 * enrolled.face.turn)
     ]

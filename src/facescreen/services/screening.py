@@ -46,6 +46,7 @@ class _Prepared:
     identifier: str
     probe: Probe
     qualities: Sequence[FaceQuality]
+    smallest_face: int | None
     copy: bytes
 
 
@@ -196,7 +197,9 @@ class ScreeningService:
                     return probe, await self._pool.run(lambda: [assess(pixels, face) for face in faces])
 
                 (probe, qualities), copy = await asyncio.gather(find(), self._pool.run(encode_jpeg, pixels))
-                return _Prepared(source.identifier, probe, qualities, copy)
+                height, width, _ = pixels.shape
+                smallest = self._backend.smallest_face(width, height, plan.detector)
+                return _Prepared(source.identifier, probe, qualities, smallest, copy)
         except InputError as error:
             identifier = await self._pool.run(describe, image) if isinstance(image, str) else image.identifier
             return _Refused(identifier, ImageError(error.code, str(error)))
@@ -263,4 +266,7 @@ def _judged(
         faces.append(ScreenedFace(face, verdict, matches, quality, reasons))
         metrics.faces.labels(verdict.value).inc()
     name = f"{blank.created_at:%Y-%m-%d}/{secrets.token_hex(16)}.jpg"
-    return replace(blank, image_identifier=item.identifier, faces=tuple(faces), copy=name), item.copy
+    judged = replace(
+        blank, image_identifier=item.identifier, faces=tuple(faces), copy=name, smallest_face=item.smallest_face
+    )
+    return judged, item.copy

@@ -169,7 +169,8 @@ class FolderSyncService:
         entry = await self._entry_of(folder)
         if entry is not None and sha256 in {image.sha256 for image in entry.images}:
             raise DuplicateImageError("this entry has the same photo already")
-        photo = await self._register.photo(await self._enroller.enroll(data, FaceSelection.SINGLE))
+        enrolled = await self._enroller.enroll(data, FaceSelection.SINGLE, turns_upright=False)
+        photo = await self._register.photo(enrolled)
         photo = replace(photo, sha256=sha256, dropped=name)
         into = await self._collections.get(entry.collection if entry else DEFAULT_COLLECTION)
         named = NamedPhoto(PhotoName(name, is_stored=True), photo.enrolled)
