@@ -5,17 +5,22 @@ names mean nothing. Locks are the process's: there is one :class:`Presence` of a
 :func:`alone` beside it.
 """
 
+import asyncio
 import fcntl
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from facescreen.db.connection import Database, path_of
 from facescreen.domain.sealing import DataKeys
 from facescreen.errors import DataInUseError, StartupError
+
+_LOOK_AGAIN_SECONDS = 0.2
+"""How long to wait until it is tried again to be the only process that does something."""
 
 
 class Presence:
@@ -89,6 +94,27 @@ def alone(database: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+@asynccontextmanager
+async def one_at_a_time(lock: Path, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Wait until no other process is in such a block of this lock file, or this process stops."""
+    with _private(lock) as file:
+        while not (stopping.is_set() or is_locked(file)):
+            await pause(_LOOK_AGAIN_SECONDS, stopping)
+        yield
+
+
+async def pause(seconds: float, stopping: asyncio.Event) -> None:
+    """Wait so long, or until this process stops."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+
+
+def _private(path: Path) -> IO[Any]:
+    """A file of this user's alone."""
+    return open(path, "wb", opener=partial(os.open, mode=0o600))
 
 
 def is_locked(file: IO[Any]) -> bool:

@@ -2,15 +2,12 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from facescreen.config import Settings
 from facescreen.db import blacklist, idempotency, request_tokens, retention, screenings
@@ -19,7 +16,7 @@ from facescreen.db.retention import Kept
 from facescreen.domain.trail import Action
 from facescreen.errors import EntryNotFoundError, FacescreenError
 from facescreen.services.files import StoredFiles
-from facescreen.services.presence import is_locked
+from facescreen.services.presence import one_at_a_time, pause
 from facescreen.services.register import Register
 from facescreen.services.reindex import Progress
 from facescreen.services.screening import delete_results, intend_removal
@@ -29,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE = 200
 """Results in one transaction; whoever else writes gets a turn between two of them."""
-
-_LOOK_AGAIN_SECONDS = 0.2
-"""How long to wait until it is tried again to be the only one who sweeps."""
 
 
 class Kind(StrEnum):
@@ -86,7 +80,7 @@ class RetentionService:
         Raises:
             StorageFullError, DatabaseBusyError: the rest is left to the next sweep.
         """
-        async with self._alone():
+        async with one_at_a_time(Path(f"{self._database.path}-retention"), self._stopping):
             due = await self.due()
             done = Counter(dict.fromkeys(Kind, 0))
 
@@ -121,7 +115,7 @@ class RetentionService:
             else:
                 if done.total():
                     logger.info("swept", extra={"done": done.total()})
-            await self._pause(self._sweep_seconds)
+            await pause(self._sweep_seconds, self._stopping)
 
     async def _sweep(self, due: Mapping[Kind, int], count: Callable[[Kind, int], None]) -> None:
         if due[Kind.ENTRIES]:
@@ -173,23 +167,6 @@ class RetentionService:
             if fault is not None:
                 raise fault
             last = found[-1].id
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Wait until no other process sweeps, or this one stops."""
-        with _opened(Path(f"{self._database.path}-retention")) as lock:
-            while not (self._stopping.is_set() or is_locked(lock)):
-                await self._pause(_LOOK_AGAIN_SECONDS)
-            yield
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
-
-def _opened(path: Path) -> BinaryIO:
-    return open(path, "wb", opener=partial(os.open, mode=0o600))
 
 
 def _days_ago(days: float | None) -> datetime | None:
