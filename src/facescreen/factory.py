@@ -39,10 +39,12 @@ from facescreen.images.store import ImageStore
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import has_similarity
 from facescreen.recognition.weights import WeightStore
+from facescreen.services.answering import AnsweringModel
 from facescreen.services.audit import AuditService
 from facescreen.services.backup import BackupService
 from facescreen.services.blacklist import BlacklistService
 from facescreen.services.calibration import CalibrationService, ProbeReader
+from facescreen.services.cleared import ClearedFaces
 from facescreen.services.clearing import ClearingService
 from facescreen.services.collections import CollectionService
 from facescreen.services.detection import DetectionService
@@ -69,6 +71,7 @@ from facescreen.services.screening import ScreeningService
 from facescreen.services.sync import FolderSyncService
 from facescreen.services.thresholds import ScreeningDefaults, ScreeningOptions
 from facescreen.services.trail import TrailService
+from facescreen.services.upgrade import UpgradeService
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +94,7 @@ class Services:
 
     Attributes:
         reindex: ``None`` where an outside service keeps the faces and there are no embeddings.
-        calibration, facade: ``None`` for the same reason.
+        upgrade, calibration, facade: ``None`` for the same reason.
     """
 
     settings: Settings
@@ -107,6 +110,7 @@ class Services:
     register: Register
     sync: FolderSyncService
     reindex: ReindexService | None
+    upgrade: UpgradeService | None
     calibration: CalibrationService | None
     facade: Facade | None
     audit: AuditService
@@ -118,13 +122,16 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class _Recognition:
-    """One kind of backend with what hangs on it; ``embeddings`` and its two companions, or ``gallery``."""
+    """One kind of backend with what hangs on it; ``embeddings`` and what comes after it, or ``gallery``."""
 
     backend: Backend
     matcher: Matcher
     embeddings: EmbeddingBackend | None = None
     replica: ListReplica | None = None
     reindex: ReindexService | None = None
+    answering: AnsweringModel | None = None
+    cleared: ClearedFaces | None = None
+    upgrade: UpgradeService | None = None
     gallery: GalleryBackend | None = None
 
 
@@ -251,6 +258,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         resemblance = Resemblance(
             database=database,
             backend=recognition.backend,
+            embeddings=recognition.embeddings,
             matcher=recognition.matcher,
         )
         copies_to = [StoreName.BUCKET] if is_aws else [StoreName.BLACKLIST]
@@ -262,6 +270,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
             pool=pool,
             detector=recognition.matcher.plan(ScreeningOptions()).detector_name,
             gallery=recognition.gallery,
+            answering=recognition.answering,
             copies_to=copies_to,
             folder=settings.blacklist_db_path,
         )
@@ -301,7 +310,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 pool=pool,
                 max_images=settings.max_images_per_request,
             ),
-            clearing=ClearingService(database=database, backend=recognition.embeddings, stored=stored, intake=intake),
+            clearing=ClearingService(database=database, cleared=recognition.cleared),
             blacklist=BlacklistService(
                 database=database,
                 collections=collections,
@@ -331,6 +340,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 photos=stores[StoreName.BLACKLIST],
             ),
             reindex=recognition.reindex,
+            upgrade=recognition.upgrade,
             calibration=_calibration(settings, recognition, database, collections=collections, intake=intake),
             facade=facade,
             audit=AuditService(
@@ -354,6 +364,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 collections=collections,
                 backend=recognition.embeddings,
                 replica=recognition.replica,
+                answering=recognition.answering,
                 folders=[FolderStore(folder) for folder in _folders(settings).values()],
                 keys=key_ring,
                 weights=None if is_aws else weights,
@@ -433,7 +444,8 @@ def _facade(
 ) -> Facade | None:
     """What serves Rekognition's operations from the embeddings that are kept here."""
     backend, replica, reindex = recognition.embeddings, recognition.replica, recognition.reindex
-    if backend is None or replica is None or reindex is None:
+    answering = recognition.answering
+    if backend is None or replica is None or reindex is None or answering is None:
         return None
     is_open = settings.rekognition_access_keys or settings.rekognition_allow_unsigned
     if is_open and not has_similarity(settings.model_name):
@@ -453,7 +465,7 @@ def _facade(
             pool=pool,
             trail=trail,
             detector=settings.detector_backend,
-            model=settings.model_name,
+            answering=answering,
         ),
         people=PeopleService(
             database=database,
@@ -461,7 +473,7 @@ def _facade(
             register=register,
             backend=backend,
             reindex=reindex,
-            model=settings.model_name,
+            answering=answering,
         ),
         s3=AwsClient("s3", AwsAccess.from_settings(settings)),
     )
@@ -482,7 +494,8 @@ def _calibration(
 ) -> CalibrationService | None:
     """What measures false alerts of the embeddings that are kept here."""
     backend, matcher, reindex = recognition.embeddings, recognition.matcher, recognition.reindex
-    if backend is None or reindex is None or not isinstance(matcher, EmbeddingMatcher):
+    answering = recognition.answering
+    if backend is None or reindex is None or answering is None or not isinstance(matcher, EmbeddingMatcher):
         return None
     return CalibrationService(
         database=database,
@@ -491,6 +504,7 @@ def _calibration(
         matcher=matcher,
         reindex=reindex,
         reader=ProbeReader(backend=backend, intake=intake, at_once=_THREADS),
+        answering=answering,
         defaults=_defaults(settings),
     )
 
@@ -515,18 +529,50 @@ def _embeddings(
 ) -> _Recognition:
     """Embeddings in the database, an index in this process."""
     replica = ListReplica(database, backend)
+    intake = _intake(settings, backend, pool)
     reindex = ReindexService(
         database=database,
         backend=backend,
         replica=replica,
         stored=stored,
-        intake=_intake(settings, backend, pool),
+        intake=intake,
         inline_limit=settings.inline_reindex_limit,
     )
-    matcher = EmbeddingMatcher(
-        database=database, backend=backend, replica=replica, reindex=reindex, defaults=_defaults(settings)
+    answering = AnsweringModel(
+        database=database,
+        backend=backend,
+        replica=replica,
+        detector=settings.detector_backend,
+        configured=settings.model_name,
+        inline_limit=settings.inline_reindex_limit,
     )
-    return _Recognition(backend, matcher, embeddings=backend, replica=replica, reindex=reindex)
+    cleared = ClearedFaces(database=database, backend=backend, stored=stored, intake=intake)
+    matcher = EmbeddingMatcher(
+        database=database,
+        backend=backend,
+        replica=replica,
+        reindex=reindex,
+        answering=answering,
+        cleared=cleared,
+        defaults=_defaults(settings),
+    )
+    upgrade = UpgradeService(
+        database=database,
+        answering=answering,
+        reindex=reindex,
+        cleared=cleared,
+        inline_limit=settings.inline_reindex_limit,
+    )
+    return _Recognition(
+        backend,
+        matcher,
+        embeddings=backend,
+        replica=replica,
+        reindex=reindex,
+        answering=answering,
+        cleared=cleared,
+        upgrade=upgrade,
+    )
 
 
 def _rekognition(settings: Settings, database: Database, pool: WorkPool) -> _Recognition:
@@ -555,7 +601,8 @@ async def start(services: Services) -> None:
     """What a serving process does before it answers: enroll the photos in the folder, and load the list.
 
     Raises:
-        StartupError: too many photos have no embedding of the configured model, or it has no threshold.
+        StartupError: too many photos have no embedding of the configured model and no other model has them all, or
+            the model that answers has no threshold.
     """
     try:
         if services.facade is not None:
@@ -563,9 +610,9 @@ async def start(services: Services) -> None:
         for entry in await services.register.abandoned():
             await services.register.finish(entry)
         await _synchronise(services)
-        if services.reindex is not None:
+        if services.upgrade is not None:
             for collection in await services.collections.all():
-                await services.reindex.ensure(collection.id, services.settings.model_name)
+                await services.upgrade.prepare(collection.id)
         await services.health.health()
     except ThresholdRequiredError as error:
         raise StartupError(f"MATCH_THRESHOLD or FALSE_ALERT_BUDGET: {error}") from None

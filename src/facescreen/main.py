@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from types import FrameType
 
 from fastapi import FastAPI
@@ -45,7 +45,8 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
             app.state.services = services
             if services.facade is not None:
                 app.router.routes.append(_rekognition(services, services.facade, app.state.rate_limits))
-            async with services.retention.sweeping():
+            upgrading = services.upgrade.upgrading() if services.upgrade else nullcontext()
+            async with services.retention.sweeping(), upgrading:
                 with _draining(app):
                     yield
             metrics.forget_workers(this_too=True)

@@ -58,6 +58,11 @@ list_images = Gauge(
     "Reference images of the default collection; of several workers the fewest.",
     multiprocess_mode="livemin",
 )
+photos_to_embed = Gauge(
+    "facescreen_photos_to_embed",
+    "Reference images that lack an embedding of the configured model while another model answers.",
+    multiprocess_mode="livemax",
+)
 
 database_writes = Counter("facescreen_database_writes", "Transactions that were committed.")
 database_failures = Counter(

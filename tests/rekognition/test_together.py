@@ -138,6 +138,7 @@ async def test_an_enrollment_that_ends_while_it_is_looked_at_is_not_abandoned(
             pool=pool,
             detector="",
             gallery=None,
+            answering=None,
             copies_to=[StoreName.BUCKET],
             folder=settings.blacklist_db_path,
         )

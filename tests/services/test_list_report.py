@@ -47,7 +47,7 @@ async def store(services: Services, people: list[list[Vector]]) -> Stored:
                     height=100,
                     face=Face(Box(0, 0, 100, 100), Landmarks(), 1.0),
                     detector="mtcnn",
-                    embedded=Embedded(SPACE, vector),
+                    embedded=[Embedded(SPACE, vector)],
                     image_id=f"{number}-{place}",
                     quality=GOOD,
                     quality_override=None,

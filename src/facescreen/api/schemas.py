@@ -30,6 +30,7 @@ from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
 from facescreen.domain.screening import Clearance, Grade, ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+from facescreen.services.answering import Upgrade
 from facescreen.services.blacklist import Enrollment
 from facescreen.services.calibration import CalibrationInForce
 from facescreen.services.collections import DescribedCollection
@@ -640,6 +641,21 @@ class SyncResult(BaseModel):
         )
 
 
+class UpgradeStatus(BaseModel):
+    """Lists that the model before answers for until the new one has all of their photos."""
+
+    model_name: str = Field(description="The configured model, which the photos are embedded for.")
+    answering: list[str] = Field(description="The models that answer meanwhile where a request names none.")
+    done: int = Field(description="Reference photos that are embedded for it.")
+    total: int = Field(description="Reference photos of these lists.")
+
+    @classmethod
+    def of(cls, upgrade: Upgrade | None) -> "UpgradeStatus | None":
+        if upgrade is None:
+            return None
+        return cls(model_name=upgrade.model, answering=list(upgrade.answering), done=upgrade.done, total=upgrade.total)
+
+
 class HealthStatus(BaseModel):
     status: str = Field(examples=["ok"])
     version: str
@@ -653,6 +669,7 @@ class HealthStatus(BaseModel):
     list_version: int = Field(description="Of the default collection, as the two counts below.")
     entries: int
     reference_images: int
+    upgrade: UpgradeStatus | None = Field(description="Of all collections; null where none is being upgraded.")
 
     @classmethod
     def of(cls, health: Health) -> "HealthStatus":
@@ -669,6 +686,7 @@ class HealthStatus(BaseModel):
             list_version=health.list_version,
             entries=health.entries,
             reference_images=health.reference_images,
+            upgrade=UpgradeStatus.of(health.upgrade),
         )
 
 
@@ -699,6 +717,7 @@ class ReadinessChecks(BaseModel):
 class Ready(BaseModel):
     status: Literal["ready"] = "ready"
     checks: ReadinessChecks
+    upgrade: UpgradeStatus | None = Field(description="Null where no list is being upgraded to another model.")
 
 
 class DetectorInfo(BaseModel):

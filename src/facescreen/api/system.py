@@ -8,7 +8,7 @@ from facescreen import metrics
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import STATUS, problem, responses
-from facescreen.api.schemas import Alive, HealthStatus, Models, ReadinessChecks, Ready
+from facescreen.api.schemas import Alive, HealthStatus, Models, ReadinessChecks, Ready, UpgradeStatus
 from facescreen.errors import EmbeddingsUnreadableError, ThresholdRequiredError, UnreadyError
 
 router = APIRouter(route_class=Operation, tags=["system"])
@@ -36,9 +36,10 @@ async def live() -> Alive:
 @router.get("/ready", summary="Readiness", response_model=Ready, responses=responses(UnreadyError, validation=False))
 async def ready(request: Request, services: ServicesDep) -> Response:
     """Whether requests should be sent here. It needs no key; the 503 has the same `checks`."""
-    checks = ReadinessChecks.of(await services.health.readiness(), is_stopping=request.app.state.is_stopping)
+    readiness = await services.health.readiness()
+    checks = ReadinessChecks.of(readiness, is_stopping=request.app.state.is_stopping)
     if all(checks.model_dump().values()):
-        return JSONResponse(Ready(checks=checks).model_dump())
+        return JSONResponse(Ready(checks=checks, upgrade=UpgradeStatus.of(readiness.upgrade)).model_dump())
     return problem(
         STATUS[UnreadyError],
         UnreadyError.code,

@@ -73,7 +73,7 @@ class NewImage:
     """A reference image that is about to be stored; names, ids and quality as in ``domain.blacklist.ReferenceImage``.
 
     Attributes:
-        embedded: ``None`` where an outside service keeps the face.
+        embedded: one embedding for each space that it is stored in; none where an outside service keeps the face.
         seen_at: when the watched file was this photo; it is another one if it was changed later. ``None``: now.
     """
 
@@ -86,7 +86,7 @@ class NewImage:
     detector: str
     quality: FaceQuality
     quality_override: str | None
-    embedded: Embedded | None
+    embedded: Sequence[Embedded]
     image_id: str
     external_image_id: str | None = None
     seen_at: datetime | None = None
@@ -148,8 +148,8 @@ async def insert_images(
         added = await connection.execute(insert(reference_images).values(row).returning(reference_images.c.id))
         image_id = added.scalar_one()
         ids.append(image_id)
-        if image.embedded is not None:
-            await insert_embedding(connection, image_id, image.embedded)
+        for embedded in image.embedded:
+            await insert_embedding(connection, image_id, embedded)
     await clearances.expire_for_entry(connection, entry_id)
     await _touch(connection, entry_id)
     return ids
@@ -454,6 +454,31 @@ async def count_embedded(connection: AsyncConnection, collection_id: int, space:
     return row[1], row[0] - row[1]
 
 
+async def coverage(connection: AsyncConnection, collection_id: int) -> tuple[int, dict[str, int]]:
+    """How many active reference images the collection has, and how many have an embedding in each space."""
+    images = select(func.count()).where(
+        reference_images.c.collection_id == collection_id, reference_images.c.status == Status.ACTIVE
+    )
+    embedded = (
+        select(embeddings.c.space, func.count())
+        .where(embeddings.c.collection_id == collection_id)
+        .group_by(embeddings.c.space)
+    )
+    size: int = (await connection.execute(images)).scalar_one()
+    return size, {row[0]: row[1] for row in await connection.execute(embedded)}
+
+
+async def incomplete_collections(connection: AsyncConnection, space: str) -> dict[int, tuple[int, int]]:
+    """Collections with photos that have no embedding in the space: how many photos, and how many of them have none."""
+    images, owner = reference_images.c, embeddings.c.collection_id
+    active = select(images.collection_id, func.count()).where(images.status == Status.ACTIVE)
+    sizes = await connection.execute(active.group_by(images.collection_id))
+    counted = select(owner, func.count()).where(embeddings.c.space == space).group_by(owner)
+    embedded = {row[0]: row[1] for row in await connection.execute(counted)}
+    found = {row[0]: (row[1], row[1] - embedded.get(row[0], 0)) for row in sizes}
+    return {id_: (size, missing) for id_, (size, missing) in found.items() if missing > 0}
+
+
 async def images_without_embedding(
     connection: AsyncConnection, space: str, collection_id: int | None = None
 ) -> list[ReferenceImage]:
@@ -466,6 +491,13 @@ async def images_without_embedding(
         select(reference_images).outerjoin(embeddings, embedded).where(*where).order_by(reference_images.c.id)
     )
     return [_image(row) for row in rows.mappings()]
+
+
+async def lacks_embedding(connection: AsyncConnection, reference_image_id: int, space: str) -> bool:
+    """Whether the reference image is there, active and without an embedding in the space."""
+    embedded = exists().where(embeddings.c.reference_image_id == reference_images.c.id, embeddings.c.space == space)
+    where = (reference_images.c.id == reference_image_id, reference_images.c.status == Status.ACTIVE, ~embedded)
+    return (await connection.execute(select(reference_images.c.id).where(*where))).first() is not None
 
 
 async def _with_images(connection: AsyncConnection, statement: Select[Any]) -> list[Entry]:

@@ -119,6 +119,45 @@ async def clearances_of(
     return dict(found)
 
 
+async def clearances_elsewhere(
+    connection: AsyncConnection, space: str, entry_ids: Iterable[int] | None = None
+) -> list[Clearance]:
+    """What holds in other embedding spaces, newest first.
+
+    Args:
+        entry_ids: only for these entries; for all where ``None``.
+    """
+    chunks = [[]] if entry_ids is None else batches(entry_ids)
+    found: list[Clearance] = []
+    for chunk in chunks:
+        where = [clearances.c.space != space, clearances.c.expired_at.is_(None)]
+        if entry_ids is not None:
+            where.append(clearances.c.entry_id.in_(chunk))
+        rows = await connection.execute(_CLEARANCE.where(*where).order_by(clearances.c.id.desc()))
+        found += map(_clearance, rows.mappings())
+    return found
+
+
+async def replace_embedding(connection: AsyncConnection, clearance: Clearance, *, space: str, vector: Vector) -> None:
+    """Keep the cleared face's raw embedding (dimension,) in this space instead, if the clearance still holds."""
+    if clearance.screening_id is None:
+        return
+    about = of_clearance(clearance.entry_id, clearance.screening_id, clearance.face_index)
+    photo = (await first_photos(connection, [clearance.entry_id])).get(clearance.entry_id)
+    holding = (clearances.c.id == clearance.id, clearances.c.expired_at.is_(None))
+    kept = {"space": space, **await pack(connection, vector, photo=photo, about=about)}
+    await connection.execute(update(clearances).where(*holding).values(kept))
+
+
+async def holding(connection: AsyncConnection, ids: Iterable[int]) -> set[int]:
+    """Which of these clearances hold."""
+    found: set[int] = set()
+    for chunk in batches(ids):
+        where = (clearances.c.id.in_(chunk), clearances.c.expired_at.is_(None))
+        found.update((await connection.execute(select(clearances.c.id).where(*where))).scalars())
+    return found
+
+
 async def first_photos(connection: AsyncConnection, entry_ids: Iterable[int]) -> Mapping[int, str]:
     """The photos whose keys encrypt these entries' clearances, which hold while the entry's photos stay the same."""
     first = select(func.min(reference_images.c.id)).group_by(reference_images.c.entry_id)

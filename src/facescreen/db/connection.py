@@ -34,7 +34,7 @@ _TRUNCATE_AGAIN_SECONDS = 0.5
 """How long to wait between two looks whether readers have gone."""
 RESTORED = "-restored"
 """How the name of a database ends that is to replace the one without it, with all that belongs to it."""
-_FILES = ("", "-wal", "-shm", "-retention", RESTORED)
+_FILES = ("", "-wal", "-shm", "-retention", "-upgrade", RESTORED)
 """How the names of files end that hold a database, or belong to one."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -37,6 +37,7 @@ from facescreen.errors import (
 )
 from facescreen.pool import together
 from facescreen.recognition.catalog import ShippedFalseAlerts
+from facescreen.services.answering import AnsweringModel
 from facescreen.services.collections import CollectionService, present_collection
 from facescreen.services.dataset import person_of, photos_in
 from facescreen.services.evaluation import centred_face
@@ -65,7 +66,7 @@ _SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """What one calibration chooses; ``None`` is the configured default."""
+    """What one calibration chooses; ``None`` is the configured default, and of models the one that answers."""
 
     detector: DetectorName | None = None
     model: ModelName | None = None
@@ -121,7 +122,7 @@ class CalibrationReport:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationInForce:
-    """What decides in a collection at this moment, with the configured model.
+    """What decides in a collection at this moment, with the model that answers.
 
     Attributes:
         policy: thresholds that are configured go before those of the calibration.
@@ -244,6 +245,7 @@ class CalibrationService:
         matcher: EmbeddingMatcher,
         reindex: ReindexService,
         reader: ProbeReader,
+        answering: AnsweringModel,
         defaults: ScreeningDefaults,
     ) -> None:
         self._database = database
@@ -252,6 +254,7 @@ class CalibrationService:
         self._matcher = matcher
         self._reindex = reindex
         self._reader = reader
+        self._answering = answering
         self._defaults = defaults
 
     async def calibrate(
@@ -278,13 +281,13 @@ class CalibrationService:
             InputError: the budget for review is below the one for matches.
             NotReadyError: weights, packages or embeddings of the model are missing.
         """
-        model = options.model or self._defaults.model
+        within = await self._collections.get(collection)
+        model = options.model or await self._answering.of(within.id)
         detector = options.detector or self._defaults.detector
         one_in = options.one_in or self._defaults.budget.one_in
         budget = AlertBudget(one_in, options.review_one_in or min(self._defaults.budget.review_one_in, one_in))
         if budget.review_one_in > budget.one_in:
             raise InputError("the review threshold is the wider one: its budget must allow at least as many alerts")
-        within = await self._collections.get(collection)
         await self._backend.require(detector, model)
         await self._reindex.ensure(within.id, model)
         async with self._database.read() as connection:
@@ -343,11 +346,11 @@ class CalibrationService:
 
         Raises:
             CollectionNotFoundError: there is no such collection.
-            CalibrationNotFoundError: false alerts were never measured for the configured model.
+            CalibrationNotFoundError: false alerts were never measured for the answering model.
             ThresholdRequiredError: too few were measured to choose a threshold by.
         """
         within = await self._collections.get(collection)
-        plan = self._matcher.plan(ScreeningOptions())
+        plan = await self._matcher.plan_for(within, ScreeningOptions())
         calibration = await self._matcher.calibration(within, plan)
         if calibration is None:
             raise CalibrationNotFoundError(f"false alerts were never measured for model {plan.model}")
@@ -357,17 +360,19 @@ class CalibrationService:
         return CalibrationInForce(calibration, policy, policy.calibration)
 
     async def forget(self, collection: str) -> None:
-        """Remove the collection's own calibrations of the configured model, so that the model's own holds again.
+        """Remove the collection's own calibrations of the answering model, so that the model's own holds again.
 
         Raises:
             CollectionNotFoundError: there is no such collection.
             CalibrationNotFoundError: it has none.
         """
+        space = self._backend.space(await self._answering.of((await self._collections.get(collection)).id))
         async with self._database.write() as connection:
             within = await present_collection(connection, collection)
-            space = self._backend.space(self._defaults.model)
             if not await calibrations.delete_calibrations(connection, within.id, space):
-                raise CalibrationNotFoundError("the collection has no calibration of its own for the configured model")
+                raise CalibrationNotFoundError(
+                    "the collection has no calibration of its own for the model that answers"
+                )
             await record(connection, Action.CALIBRATION_DELETE, collection_id=within.id)
 
 

@@ -2,12 +2,10 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import ModelName
 from facescreen.db import blacklist, clearances
 from facescreen.db.clearances import NewClearance
 from facescreen.db.connection import Database
-from facescreen.db.files import FileName, StoreName
 from facescreen.domain.faces import Face, Vector
 from facescreen.domain.screening import Match, ScreenedFace, Screening
 from facescreen.domain.trail import Action
@@ -15,14 +13,11 @@ from facescreen.errors import (
     ClearanceNotFoundError,
     EntryChangedError,
     FaceNotFoundError,
-    InputError,
     MatchNotFoundError,
     OptionNotAvailableError,
-    PictureGoneError,
 )
 from facescreen.recognition.catalog import MODELS
-from facescreen.services.files import StoredFiles
-from facescreen.services.intake import Intake
+from facescreen.services.cleared import ClearedFaces
 from facescreen.services.screening import present_screening
 from facescreen.services.trail import record
 
@@ -34,21 +29,12 @@ class ClearingService:
     :class:`facescreen.errors.MatchNotFoundError` where there is no such result, face or match.
 
     Args:
-        backend: ``None`` where an outside service keeps the faces and there are no embeddings.
+        cleared: ``None`` where an outside service keeps the faces and there are no embeddings.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        backend: EmbeddingBackend | None,
-        stored: StoredFiles,
-        intake: Intake,
-    ) -> None:
+    def __init__(self, *, database: Database, cleared: ClearedFaces | None) -> None:
         self._database = database
-        self._backend = backend
-        self._stored = stored
-        self._intake = intake
+        self._cleared = cleared
 
     async def clear(self, screening_id: int, face_index: int, *, entry_id: int, note: str) -> Screening:
         """The result once the face's matches of the entry do not count; later screenings of such faces follow.
@@ -95,21 +81,11 @@ class ClearingService:
         return screening
 
     async def _embed(self, screening: Screening, face: Face) -> tuple[str, Vector]:
-        """The face's raw embedding (dimension,) by the result's model, and its space."""
+        """The face's raw embedding (dimension,) by the result's model, after its space."""
         model = _model_of(screening)
-        if self._backend is None or model is None:
+        if self._cleared is None or model is None:
             raise OptionNotAvailableError("faces that an outside service compared have no embedding to clear them by")
-        gone = PictureGoneError(f"the picture of result {screening.id} is gone or damaged")
-        if screening.copy is None:
-            raise gone
-        try:
-            data = await self._stored.read(FileName(StoreName.PROCESSED, screening.copy))
-            pixels = await self._intake.decode(data)
-        except (OSError, InputError):
-            raise gone from None
-        probe = await self._backend.prepare(pixels, (face,), model)
-        vectors = await self._backend.embed([probe], model)
-        return self._backend.space(model), vectors[0]
+        return await self._cleared.embed(screening, face, model)
 
 
 def _face(screening: Screening, face_index: int) -> ScreenedFace:

@@ -23,6 +23,7 @@ from facescreen.errors import FaceUnusableError, InputError, NoFaceError, NotFou
 from facescreen.images.decode import format_of
 from facescreen.pool import WorkPool
 from facescreen.recognition.catalog import distance_of, similarity
+from facescreen.services.answering import AnsweringModel
 from facescreen.services.blacklist import lone_face
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enrolled
@@ -116,7 +117,9 @@ class PeopleInImage:
 
 
 class FaceService:
-    """Works with the configured detector and model, which has to have a similarity.
+    """Works with the configured detector, and in a collection with the model that answers there.
+
+    A model has to have a similarity. Images are compared with each other, and kept, by the configured model.
 
     Whatever takes the name of a collection raises :class:`facescreen.errors.CollectionNotFoundError`; whatever takes an
     image raises :class:`facescreen.errors.InputError` for one that is no JPEG or PNG, damaged, too large or too small.
@@ -136,7 +139,7 @@ class FaceService:
         pool: WorkPool,
         trail: TrailService,
         detector: DetectorName,
-        model: ModelName,
+        answering: AnsweringModel,
     ) -> None:
         self._database = database
         self._collections = collections
@@ -148,7 +151,8 @@ class FaceService:
         self._pool = pool
         self._trail = trail
         self._detector = detector
-        self._model = model
+        self._answering = answering
+        self._model = answering.configured
 
     async def collections(self, *, after: int, limit: int) -> Sequence[Collection]:
         """Collections from the one after the row ``after`` on, oldest first."""
@@ -232,8 +236,8 @@ class FaceService:
         def other(known: KnownFace) -> KnownFace | None:
             return known if known.image.id != face.image.id else None
 
-        vectors = await self._vectors_of(within, [face])
-        found = await self._near(within, vectors, of=other, alike=alike, most=most)
+        model, vectors = await self._vectors_of(within, [face])
+        found = await self._near(within, model, vectors, of=other, alike=alike, most=most)
         return [FaceMatch(*match) for match in found]
 
     async def search_by_image(
@@ -247,8 +251,9 @@ class FaceService:
         within = await self._collections.get(collection)
         image, seen = await self._look(data)
         searched = _largest(seen, quality)
-        vectors = await self._embed(image, [searched])
-        found = await self._near(within, vectors, of=lambda face: face, alike=alike, most=most)
+        model = await self._answering.with_similarity(within.id)
+        vectors = await self._embed(image, [searched], model)
+        found = await self._near(within, model, vectors, of=lambda face: face, alike=alike, most=most)
         return searched, [FaceMatch(*match) for match in found]
 
     async def people_by_face(self, collection: str, face_id: str, *, alike: float, most: int) -> Sequence[PersonMatch]:
@@ -259,8 +264,8 @@ class FaceService:
         """
         within = await self._collections.get(collection)
         face = await self._face(within, face_id)
-        vectors = await self._vectors_of(within, [face])
-        return await self._people(within, vectors, without=face.user_id, alike=alike, most=most)
+        model, vectors = await self._vectors_of(within, [face])
+        return await self._people(within, model, vectors, without=face.user_id, alike=alike, most=most)
 
     async def people_by_person(
         self, collection: str, user_id: str, *, alike: float, most: int
@@ -276,8 +281,8 @@ class FaceService:
         faces = [KnownFace(image, user_id) for image in person.images]
         if not faces:
             return []
-        vectors = await self._vectors_of(within, faces)
-        return await self._people(within, vectors, without=user_id, alike=alike, most=most)
+        model, vectors = await self._vectors_of(within, faces)
+        return await self._people(within, model, vectors, without=user_id, alike=alike, most=most)
 
     async def people_by_image(
         self, collection: str, data: bytes, *, alike: float, most: int, quality: QualityFilter
@@ -288,7 +293,9 @@ class FaceService:
         usable, unused = _sorted_out(seen, quality)
         if not usable:
             return PeopleInImage(None, (), unused)
-        found = await self._people(within, await self._embed(image, usable[:1]), alike=alike, most=most)
+        model = await self._answering.with_similarity(within.id)
+        vectors = await self._embed(image, usable[:1], model)
+        found = await self._people(within, model, vectors, alike=alike, most=most)
         return PeopleInImage(usable[0], found, [*map(UnusedFace, usable[1:]), *unused])
 
     async def compare(self, source: bytes, target: bytes, *, alike: float, quality: QualityFilter) -> Comparison:
@@ -299,12 +306,12 @@ class FaceService:
         """
         source_image, source_faces = await self._look(source)
         searched = _largest(source_faces, quality)
-        query = await self._embed(source_image, [searched])
+        query = await self._embed(source_image, [searched], self._model)
         target_image, target_faces = await self._look(target)
         if not target_faces:
             raise _no_face()
         usable, _ = _sorted_out(target_faces, quality)
-        vectors = await self._embed(target_image, usable)
+        vectors = await self._embed(target_image, usable, self._model)
         await self._trail.note(Action.COMPARE)
         found = distances(Metric.COSINE, query[0], vectors).tolist() if usable else []
         radius = distance_of(self._model, alike)
@@ -328,9 +335,9 @@ class FaceService:
         qualities = await self._pool.run(lambda: [assess(image, face) for face in largest])
         return image, [SeenFace(face, quality, width, height) for face, quality in zip(largest, qualities, strict=True)]
 
-    async def _embed(self, image: Pixels, seen: Sequence[SeenFace]) -> Vectors:
-        probe = await self._backend.prepare(image, tuple(each.face for each in seen), self._model)
-        return await self._backend.embed([probe], self._model)
+    async def _embed(self, image: Pixels, seen: Sequence[SeenFace], model: ModelName) -> Vectors:
+        probe = await self._backend.prepare(image, tuple(each.face for each in seen), model)
+        return await self._backend.embed([probe], model)
 
     async def _keep(
         self, within: Collection, image: Pixels, chosen: Sequence[SeenFace], *, external_image_id: str | None
@@ -354,7 +361,7 @@ class FaceService:
             Addition(
                 entry, [replace(photo, enrolled=Enrolled(image, each.face, each.quality, Embedded(space, vector)))]
             )
-            for entry, each, vector in zip(entries, new, await self._embed(image, new), strict=True)
+            for entry, each, vector in zip(entries, new, await self._embed(image, new, self._model), strict=True)
         ]
         added = [KnownFace(entry.images[0], None) for entry in await self._register.add(within, additions)]
         settled = {face.image.face.box: face for face in added} | known
@@ -391,44 +398,62 @@ class FaceService:
             raise NotFoundError("there is no face of this id in the collection")
         return known[face_id]
 
-    async def _vectors_of(self, within: Collection, faces: Sequence[KnownFace]) -> Vectors:
-        await self._reindex.ensure(within.id, self._model)
+    async def _vectors_of(self, within: Collection, faces: Sequence[KnownFace]) -> tuple[ModelName, Vectors]:
+        """The model that answers in the collection, and the embeddings that it made of these faces."""
+        model = await self._answering.with_similarity(within.id)
+        await self._reindex.ensure(within.id, model)
         async with self._database.read() as connection:
             _, vectors = await blacklist.vectors(
-                connection, within.id, self._backend.space(self._model), ids=[face.image.id for face in faces]
+                connection, within.id, self._backend.space(model), ids=[face.image.id for face in faces]
             )
         if not len(vectors):
             raise FaceUnusableError("the stored photo of this face cannot be read any more")
-        return vectors
+        return model, vectors
 
     async def _people(
-        self, within: Collection, vectors: Vectors, *, without: str | None = None, alike: float, most: int
+        self,
+        within: Collection,
+        model: ModelName,
+        vectors: Vectors,
+        *,
+        without: str | None = None,
+        alike: float,
+        most: int,
     ) -> list[PersonMatch]:
         """The people with a face so alike to one of the embeddings, each by its nearest."""
 
         def other(known: KnownFace) -> str | None:
             return known.user_id if known.user_id != without else None
 
-        found = await self._near(within, vectors, of=other, alike=alike, most=most)
+        found = await self._near(within, model, vectors, of=other, alike=alike, most=most)
         return [PersonMatch(*match) for match in found]
 
     async def _near(
-        self, within: Collection, vectors: Vectors, *, of: Callable[[KnownFace], T | None], alike: float, most: int
+        self,
+        within: Collection,
+        model: ModelName,
+        vectors: Vectors,
+        *,
+        of: Callable[[KnownFace], T | None],
+        alike: float,
+        most: int,
     ) -> list[tuple[T, float]]:
         """What the collection's faces are of that are so alike to one of the embeddings, each by the nearest of them.
 
         Args:
+            model: made the embeddings.
             of: what a face counts as; one of ``None`` is passed over.
         """
-        await self._reindex.ensure(within.id, self._model)
-        radius = distance_of(self._model, alike)
+        await self._reindex.ensure(within.id, model)
+        radius = distance_of(model, alike)
         version = 0
         nearest: dict[int, float] = {}
         # One by one: all candidates of all faces of a person would be many times the collection.
         for row in range(len(vectors)):
-            version, (candidates,) = await self._replica.search(
-                within.id, vectors[row : row + 1], self._model, metric=Metric.COSINE, radius=radius
+            state, (candidates,) = await self._replica.search(
+                within.id, vectors[row : row + 1], model, metric=Metric.COSINE, radius=radius
             )
+            version = state.version
             for candidate in candidates:
                 known = nearest.get(candidate.reference_image_id, radius)
                 nearest[candidate.reference_image_id] = min(candidate.distance, known)
@@ -443,7 +468,7 @@ class FaceService:
                     if id_ in owned:
                         owner, image = owned[id_]
                         if (what := of(KnownFace(image, owner.user_id))) is not None:
-                            found.setdefault(what, (similarity(self._model, distance), owner.id))
+                            found.setdefault(what, (similarity(model, distance), owner.id))
         matches = list(found.items())[:most]
         await self._trail.note(
             Action.SEARCH,

@@ -18,6 +18,7 @@ from facescreen.errors import FacescreenError
 from facescreen.images.folder_store import FolderStore
 from facescreen.recognition.catalog import DETECTORS, MODELS, DetectorSpec, ModelSpec, default_threshold
 from facescreen.recognition.weights import WeightStore
+from facescreen.services.answering import AnsweringModel, Upgrade
 from facescreen.services.collections import CollectionService
 from facescreen.services.matching import Matcher
 from facescreen.services.replica import ListReplica
@@ -37,6 +38,7 @@ class Health:
     Attributes:
         detector, model, policy: of a request that chooses nothing.
         list_version, entries, reference_images: of the default collection.
+        upgrade: of the lists that another model than the configured one answers for, ``None`` where there are none.
     """
 
     version: str
@@ -48,6 +50,7 @@ class Health:
     list_version: int
     entries: int
     reference_images: int
+    upgrade: Upgrade | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Readiness:
         database_writable: a write was committed.
         storage: photos and copies can be written, and the keys of encrypted ones.
         index: holds every change of the default collection that is committed.
+        upgrade: as in :class:`Health`; a service is ready during it.
     """
 
     database_schema: bool
@@ -67,6 +71,7 @@ class Readiness:
     database_writable: bool
     storage: bool
     index: bool
+    upgrade: Upgrade | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class HealthService:
     """Answers for operators; changes nothing.
 
     Args:
-        backend, replica: ``None`` where an outside service searches.
+        backend, replica, answering: ``None`` where an outside service searches.
         folders: where photos and copies are kept.
         keys: that they are encrypted with, if they are.
         weights: of this machine, ``None`` where nothing can be chosen.
@@ -105,6 +110,7 @@ class HealthService:
         collections: CollectionService,
         backend: EmbeddingBackend | None,
         replica: ListReplica | None,
+        answering: AnsweringModel | None,
         folders: Sequence[FolderStore],
         keys: KeyRing | None,
         weights: WeightStore | None,
@@ -113,6 +119,7 @@ class HealthService:
         self._database = database
         self._backend = backend
         self._replica = replica
+        self._answering = answering
         self._folders = folders
         self._keys = keys
         self._checking = asyncio.Lock()
@@ -128,7 +135,7 @@ class HealthService:
             ThresholdRequiredError: nothing says how near a match has to be.
         """
         default = await self._collections.describe(DEFAULT_COLLECTION)
-        plan = self._matcher.plan(ScreeningOptions())
+        plan = await self._matcher.plan_for(default.collection, ScreeningOptions())
         return Health(
             version=__version__,
             backend=self._settings.face_processing_backend,
@@ -139,6 +146,7 @@ class HealthService:
             list_version=default.version,
             entries=default.size.entries,
             reference_images=default.size.images,
+            upgrade=await self._answering.upgrade() if self._answering else None,
         )
 
     async def readiness(self) -> Readiness:
@@ -155,7 +163,8 @@ class HealthService:
                     _holds(self._can_store()),
                     _holds(self._is_current()),
                 )
-                self._checked = time.monotonic(), Readiness(schema, models, writable, storage, index)
+                upgrade = await self._upgrade()
+                self._checked = time.monotonic(), Readiness(schema, models, writable, storage, index, upgrade)
             return self._checked[1]
 
     def installed(self) -> Installed:
@@ -191,10 +200,18 @@ class HealthService:
         return True
 
     async def _is_current(self) -> bool:
-        if self._replica is not None:
+        if self._replica is not None and self._answering is not None:
             default = await self._collections.get(DEFAULT_COLLECTION)
-            await self._replica.catch_up(default.id, self._settings.model_name)
+            await self._replica.catch_up(default.id, await self._answering.of(default.id))
         return True
+
+    async def _upgrade(self) -> Upgrade | None:
+        """``None`` also where it cannot be read in time, which the checks say."""
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                return await self._answering.upgrade() if self._answering else None
+        except (FacescreenError, TimeoutError):
+            return None
 
 
 async def _holds(check: Awaitable[bool]) -> bool:

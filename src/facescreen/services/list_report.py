@@ -107,7 +107,7 @@ class ListReportService:
     async def report(
         self, collection: str, *, limit: int = MAX_FINDINGS, progress: Progress = lambda _done, _total: None
     ) -> ListReport:
-        """What is wrong with a collection, by the configured model, metric and thresholds.
+        """What is wrong with a collection, by the answering model and the configured metric and thresholds.
 
         Args:
             limit: how many findings of each kind it has, at most ``MAX_FINDINGS``; all are counted.
@@ -117,7 +117,7 @@ class ListReportService:
             ThresholdRequiredError: no match threshold is configured or measured.
         """
         found = await self._collections.get(collection)
-        plan = self._matcher.plan(ScreeningOptions())
+        plan = await self._matcher.plan_for(found, ScreeningOptions())
         report = await self._remembered(found, plan)
         if report is None:
             async with self._turn:
@@ -139,7 +139,8 @@ class ListReportService:
         async with self._database.read() as connection:
             version = await blacklist.version(connection, collection.id)
             people = (await collections.size(connection, collection.id)).entries  # fewer once somebody has expired
-        return report if (report.version, report.entries, report.policy) == (version, people, policy) else None
+        rests_on = (report.version, report.entries, report.model_name, report.policy)
+        return report if rests_on == (version, people, plan.model_name, policy) else None
 
     async def _named(self, report: ListReport) -> ListReport:
         """The report with the names of its people and photos, without findings of those that are gone by now."""

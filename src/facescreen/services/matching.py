@@ -2,23 +2,25 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from facescreen import metrics
 from facescreen.backends.base import EmbeddingBackend, GalleryBackend, Probe
-from facescreen.db import blacklist, calibrations, clearances
+from facescreen.db import blacklist, calibrations
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection, Entry, ReferenceImage
 from facescreen.domain.distances import Metric, distances
-from facescreen.domain.faces import Candidate, Pixels, Vector
+from facescreen.domain.faces import Candidate, Pixels, Vector, Vectors
 from facescreen.domain.false_alerts import Calibration, FalseAlertCurve
 from facescreen.domain.screening import Clearance, Policy
 from facescreen.errors import OptionNotAvailableError
 from facescreen.pool import together
 from facescreen.recognition.catalog import confidence, default_threshold
+from facescreen.services.answering import AnsweringModel
+from facescreen.services.cleared import ClearedFaces
 from facescreen.services.decision import Cleared, Near
 from facescreen.services.reindex import ReindexService
 from facescreen.services.replica import ListReplica, ListState
@@ -65,11 +67,19 @@ class Matcher(Protocol):
     """Searches collections."""
 
     def plan(self, options: ScreeningOptions) -> Plan:
-        """What the options mean.
+        """What the options mean; the configured model where they name none.
 
         Raises:
             InvalidThresholdError: a threshold is outside of the metric's range, or the two are in the wrong order.
             OptionNotAvailableError: there is nothing to choose.
+        """
+        ...
+
+    async def plan_for(self, collection: Collection, options: ScreeningOptions) -> Plan:
+        """What the options mean in this collection; the model that answers there where they name none.
+
+        Raises:
+            InvalidThresholdError, OptionNotAvailableError: as :meth:`plan` does.
         """
         ...
 
@@ -109,12 +119,16 @@ class EmbeddingMatcher:
         backend: EmbeddingBackend,
         replica: ListReplica,
         reindex: ReindexService,
+        answering: AnsweringModel,
+        cleared: ClearedFaces,
         defaults: ScreeningDefaults,
     ) -> None:
         self._database = database
         self._backend = backend
         self._replica = replica
         self._reindex = reindex
+        self._answering = answering
+        self._cleared = cleared
         self._defaults = defaults
 
     def plan(self, options: ScreeningOptions) -> Plan:
@@ -132,6 +146,9 @@ class EmbeddingMatcher:
             review_threshold=review_threshold,
             all_references=options.all_references,
         )
+
+    async def plan_for(self, collection: Collection, options: ScreeningOptions) -> Plan:
+        return self.plan(replace(options, model=options.model or await self._answering.of(collection.id)))
 
     async def policy(self, collection: Collection, plan: Plan) -> Policy:
         calibration = await self.calibration(collection, plan)
@@ -153,15 +170,12 @@ class EmbeddingMatcher:
             return Found(state.version, policy, (), {})
         made = [probe.vectors for probe in probes if probe.vectors is not None]
         vectors = np.concatenate(made) if len(made) == len(probes) else await self._backend.embed(probes, plan.model)
-        version, near = await self._replica.search(
-            collection.id, vectors, plan.model, metric=plan.metric, radius=policy.review_threshold
-        )
+        version, near = await self._search(collection, vectors, plan, radius=policy.review_threshold)
         async with self._database.read() as connection:
             references = await blacklist.references(
                 connection, {candidate.reference_image_id for candidates in near for candidate in candidates}
             )
-            entries = {entry.id for entry, _ in references.values()}
-            cleared = await clearances.clearances_of(connection, entries, self._backend.space(plan.model))
+        cleared = await self._cleared.of({entry.id for entry, _ in references.values()}, plan.model)
         return Found(
             version,
             policy,
@@ -179,6 +193,23 @@ class EmbeddingMatcher:
             metrics.list_version.set(state.version)
             metrics.list_images.set(state.size)
         return state
+
+    async def _search(
+        self, collection: Collection, vectors: Vectors, plan: Plan, *, radius: float
+    ) -> tuple[int, list[tuple[Candidate, ...]]]:
+        """Candidates in an index that lacks no photo which can be embedded, and the version that they were sought in.
+
+        A process that another model answers in may enroll a photo after this request found its own list complete.
+        """
+        while True:
+            state, near = await self._replica.search(
+                collection.id, vectors, plan.model, metric=plan.metric, radius=radius
+            )
+            if state.missing <= 0:
+                return state.version, near
+            await self._reindex.ensure(collection.id, plan.model)
+            if (await self._replica.catch_up(collection.id, plan.model)).missing >= state.missing:
+                return state.version, near
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
         return confidence(plan.model, plan.metric, distance)
@@ -217,6 +248,9 @@ class GalleryMatcher:
             review_threshold=review_threshold,
             all_references=options.all_references,
         )
+
+    async def plan_for(self, collection: Collection, options: ScreeningOptions) -> Plan:  # noqa: ARG002 - interface
+        return self.plan(options)
 
     async def policy(self, collection: Collection, plan: Plan) -> Policy:  # noqa: ARG002 - interface
         return resolve_policy(plan, None, 0)

@@ -27,6 +27,7 @@ from facescreen.domain.distances import Metric, distances
 from facescreen.domain.trail import Action
 from facescreen.errors import ConflictError, EntryNotFoundError, NotFoundError
 from facescreen.recognition.catalog import distance_of, similarity
+from facescreen.services.answering import AnsweringModel
 from facescreen.services.blacklist import lone_face, new_folder
 from facescreen.services.collections import CollectionService, present_collection
 from facescreen.services.register import Register
@@ -94,14 +95,14 @@ class PeopleService:
         register: Register,
         backend: EmbeddingBackend,
         reindex: ReindexService,
-        model: ModelName,
+        answering: AnsweringModel,
     ) -> None:
         self._database = database
         self._collections = collections
         self._register = register
         self._backend = backend
         self._reindex = reindex
-        self._model = model
+        self._answering = answering
 
     async def page(self, collection: str, *, after: int, limit: int) -> Sequence[Person]:
         """People from the one after the row ``after`` on, oldest first."""
@@ -162,7 +163,9 @@ class PeopleService:
             NotFoundError: there is no such person.
             TooManyFacesError: the person would have too many; nothing was done.
         """
-        await self._reindex.ensure((await self._collections.get(collection)).id, self._model)
+        collection_id = (await self._collections.get(collection)).id
+        model = await self._answering.with_similarity(collection_id)
+        await self._reindex.ensure(collection_id, model)
 
         async def associate(connection: AsyncConnection, within: Collection) -> dict[str, Any]:
             person = await present_person(connection, within, user_id)
@@ -170,7 +173,7 @@ class PeopleService:
             refused = [*_refused(face_ids, known, user_id)]
             free = {id_: face for id_, face in known.items() if face.user_id is None}
             if person.images and free:
-                unlike = await self._unlike(connection, within, person, free=free, alike=alike)
+                unlike = await self._unlike(connection, within, person, free=free, model=model, alike=alike)
                 refused += unlike
                 for each in unlike:
                     del free[each.face_id]
@@ -259,10 +262,11 @@ class PeopleService:
         person: Entry,
         *,
         free: dict[str, KnownFace],
+        model: ModelName,
         alike: float,
     ) -> list[RefusedFace]:
         """Those of the free faces that resemble none of the person's; one that cannot be compared resembles none."""
-        space = self._backend.space(self._model)
+        space = self._backend.space(model)
         _, theirs = await blacklist.vectors(connection, within.id, space, ids=[image.id for image in person.images])
         ids, vectors = await blacklist.vectors(
             connection, within.id, space, ids=[face.image.id for face in free.values()]
@@ -271,9 +275,9 @@ class PeopleService:
         if len(theirs):
             found = (float(distances(Metric.COSINE, vector, theirs).min()) for vector in vectors)
             nearest.update(zip(ids, found, strict=True))
-        radius = distance_of(self._model, alike)
+        radius = distance_of(model, alike)
         return [
-            RefusedFace(face_id, Obstacle.UNLIKE, similarity=similarity(self._model, nearest[face.image.id]))
+            RefusedFace(face_id, Obstacle.UNLIKE, similarity=similarity(model, nearest[face.image.id]))
             for face_id, face in free.items()
             if nearest[face.image.id] > radius
         ]

@@ -38,6 +38,7 @@ from facescreen.errors import (
 from facescreen.images.decode import encode_jpeg
 from facescreen.lifeline import to_the_end, uninterrupted
 from facescreen.pool import WorkPool
+from facescreen.services.answering import AnsweringModel
 from facescreen.services.enrollment import Enrolled
 from facescreen.services.files import StoredFiles, watched_by
 from facescreen.services.trail import record
@@ -98,6 +99,7 @@ class Register:
 
     Args:
         gallery: the outside service that keeps the faces, ``None`` where embeddings are kept here.
+        answering: embeds photos for the model that answers, ``None`` where an outside service keeps the faces.
         copies_to: where photos are written.
         folder: the blacklist folder.
     """
@@ -110,6 +112,7 @@ class Register:
         pool: WorkPool,
         detector: str,
         gallery: GalleryBackend | None,
+        answering: AnsweringModel | None,
         copies_to: Sequence[StoreName],
         folder: Path,
     ) -> None:
@@ -118,6 +121,7 @@ class Register:
         self._pool = pool
         self._detector = detector
         self._gallery = gallery
+        self._answering = answering
         self._copies_to = copies_to
         self._folder = folder
         self._running: set[asyncio.Task[Any]] = set()
@@ -254,7 +258,7 @@ class Register:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _add_here(self, collection: Collection, additions: Sequence[Addition]) -> list[Entry]:
-        new, contents = self._prepared(additions)
+        new, contents = await self._prepared(collection, additions)
         async with self._stored.writing(contents), self._database.write() as connection:
             placed = await self._place_all(connection, collection, new)
             await files.settle(connection, contents)
@@ -271,7 +275,7 @@ class Register:
             else addition
             for addition in additions
         ]
-        new, contents = self._prepared(additions)
+        new, contents = await self._prepared(collection, additions)
         # Rows before files, which are named after what is in them: that another request is about to write or to remove
         # the same one can be told by its row.
         async with self._database.write() as connection:
@@ -284,11 +288,14 @@ class Register:
             await self._take_back(gallery, placed, contents)
             raise
 
-    def _prepared(
-        self, additions: Sequence[Addition]
+    async def _prepared(
+        self, collection: Collection, additions: Sequence[Addition]
     ) -> tuple[list[tuple[Addition, list[NewImage]]], dict[FileName, bytes]]:
         """The additions with their rows to be, and the files that go with them."""
-        new = [(addition, [self._new_image(addition, photo) for photo in addition.photos]) for addition in additions]
+        new = [
+            (addition, [await self._new_image(collection, addition, photo) for photo in addition.photos])
+            for addition in additions
+        ]
         contents = {
             FileName(store, image.photo): photo.copy
             for addition, images in new
@@ -393,7 +400,7 @@ class Register:
             FileName(store, image.photo) for image in pending for store in self._copies_to
         )
 
-    def _new_image(self, addition: Addition, photo: NewPhoto) -> NewImage:
+    async def _new_image(self, collection: Collection, addition: Addition, photo: NewPhoto) -> NewImage:
         height, width, _ = photo.enrolled.pixels.shape
         name, watched = self._names(addition, photo)
         return NewImage(
@@ -406,7 +413,7 @@ class Register:
             detector=self._detector,
             quality=photo.enrolled.quality,
             quality_override=photo.enrolled.quality_override,
-            embedded=photo.enrolled.embedded,
+            embedded=await self._answering.also_embedded(collection.id, photo.enrolled) if self._answering else (),
             image_id=photo.image_id or str(uuid.uuid4()),
             external_image_id=photo.external_image_id,
             seen_at=photo.seen_at,

@@ -5,16 +5,19 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from facescreen.backends.base import EmbeddingBackend
+from facescreen.backends.base import EmbeddingBackend, EmbeddingSpace
 from facescreen.config import ModelName
 from facescreen.db import blacklist
 from facescreen.db.blacklist import Embedded
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import ReferenceImage
+from facescreen.domain.faces import Vector
+from facescreen.domain.quality import FaceQuality
 from facescreen.domain.trail import Action
-from facescreen.errors import EmbeddingsMissingError, InputError
+from facescreen.errors import EmbeddingsMissingError, FacescreenError, InputError
 from facescreen.services.files import StoredFiles
 from facescreen.services.intake import Intake
 from facescreen.services.quality import assess
@@ -27,12 +30,23 @@ Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are."""
 
 
+_FAILURES = 10
+"""Photos that a model may fail on before it is taken to be the model's fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReindexReport:
     """How many photos were embedded, and the reference images whose stored photo cannot be read any more."""
 
     embedded: int
     unreadable: tuple[ReferenceImage, ...]
+
+
+class _Embedding(NamedTuple):
+    """The raw embedding (dimension,) of a face, and how good the picture of it is."""
+
+    vector: Vector
+    quality: FaceQuality
 
 
 class ReindexService:
@@ -67,10 +81,10 @@ class ReindexService:
         Raises:
             EmbeddingsMissingError: more photos lack an embedding than a request may wait for.
         """
-        if await self._missing(collection_id, model) == 0:
+        if await self.missing(collection_id, model) == 0:
             return
         async with self._lock:
-            if (missing := await self._missing(collection_id, model)) == 0:
+            if (missing := await self.missing(collection_id, model)) == 0:
                 return
             if missing > self._inline_limit:
                 raise EmbeddingsMissingError(
@@ -84,41 +98,83 @@ class ReindexService:
         progress: Progress = lambda _done, _total: None,
         *,
         collection_id: int | None = None,
+        until: Callable[[], bool] = lambda: False,
     ) -> ReindexReport:
         """Embed every photo that lacks it, one transaction each, so that an interrupted run goes on where it was.
 
+        A photo that another process has embedded since this run began is not embedded again.
+
         Args:
             collection_id: only photos of this collection; of all where ``None``.
+            until: asked before each photo; the run ends once it is true.
+
+        Raises:
+            NotReadyError: weights or packages of the model are missing.
+            Exception: what the model raised for a photo, once the other photos are embedded; after ten such photos
+                the run ends.
         """
         space = self._backend.space(model)
         async with self._database.read() as connection:
             images = await blacklist.images_without_embedding(connection, space, collection_id)
         unreadable = []
+        failures: list[Exception] = []
         embedded = 0
         for done, image in enumerate(images):
+            if until() or len(failures) == _FAILURES:
+                break
             progress(done, len(images))
             try:
-                data = await self._stored.read(FileName(StoreName.BLACKLIST, image.photo))
-                pixels = await self._intake.decode(data)
+                found = await self._embed(image, space, model)
             except (OSError, InputError):
                 logger.warning("reference_photo_unreadable", extra={"reference_image_id": image.id})
                 unreadable.append(image)
                 continue
-            probe = await self._backend.prepare(pixels, (image.face,), model)
-            vectors = await self._backend.embed([probe], model)
-            quality = await asyncio.to_thread(assess, pixels, image.face)
+            except FacescreenError:
+                raise
+            except Exception as error:
+                logger.exception("reference_photo_not_embedded", extra={"reference_image_id": image.id})
+                failures.append(error)
+                continue
+            if found is None:
+                continue
             async with self._database.write() as connection:
                 if embedded == 0:
                     await record(connection, Action.REINDEX, collection_id=collection_id)
                 if image.quality is None:
-                    await blacklist.set_quality(connection, image.id, quality)
-                await blacklist.insert_embedding(connection, image.id, Embedded(space, vectors[0]))
+                    await blacklist.set_quality(connection, image.id, found.quality)
+                await blacklist.insert_embedding(connection, image.id, Embedded(space, found.vector))
             embedded += 1
-        progress(len(images), len(images))
+        else:
+            progress(len(images), len(images))
         self._unreadable[model] |= {image.id for image in unreadable}
+        if failures:
+            raise failures[0]
         return ReindexReport(embedded, tuple(unreadable))
 
-    async def _missing(self, collection_id: int, model: ModelName) -> int:
+    async def _embed(self, image: ReferenceImage, space: EmbeddingSpace, model: ModelName) -> _Embedding | None:
+        """Of the stored photo's face; ``None`` where the photo was withdrawn or embedded by another process meanwhile.
+
+        Raises:
+            OSError, InputError: the photo cannot be read.
+        """
+        if not await self._lacks(image, space):
+            return None
+        try:
+            data = await self._stored.read(FileName(StoreName.BLACKLIST, image.photo))
+            pixels = await self._intake.decode(data)
+        except (OSError, InputError):
+            if await self._lacks(image, space):
+                raise
+            return None
+        probe = await self._backend.prepare(pixels, (image.face,), model)
+        vectors = await self._backend.embed([probe], model)
+        return _Embedding(vectors[0], await asyncio.to_thread(assess, pixels, image.face))
+
+    async def _lacks(self, image: ReferenceImage, space: EmbeddingSpace) -> bool:
+        async with self._database.read() as connection:
+            return await blacklist.lacks_embedding(connection, image.id, space)
+
+    async def missing(self, collection_id: int, model: ModelName) -> int:
         """How many photos lack an embedding, without those that were found unreadable."""
         state = await self._replica.catch_up(collection_id, model)
         if state.missing == 0 or not self._unreadable[model]:

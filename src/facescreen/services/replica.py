@@ -58,8 +58,8 @@ class ListReplica:
         *,
         metric: Metric,
         radius: float,
-    ) -> tuple[int, list[tuple[Candidate, ...]]]:
-        """Candidates within the radius for each embedding, and the version that they were sought in.
+    ) -> tuple[ListState, list[tuple[Candidate, ...]]]:
+        """Candidates within the radius for each embedding, and the state of the index that they were sought in.
 
         The search is done again until no change of the index came into it.
         """
@@ -68,7 +68,7 @@ class ListReplica:
             state = await self.catch_up(collection_id, model)
             found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
             if self._states.get(key) is state and not self._locks[key].locked():
-                return state.version, found
+                return state, found
 
     async def release(self) -> None:
         """Let go what is held of collections that were deleted."""

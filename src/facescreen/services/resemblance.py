@@ -1,14 +1,14 @@
 """Whom new photos resemble: other people on the list, and each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facescreen.backends.base import Backend, Probe
+from facescreen.backends.base import Backend, EmbeddingBackend, Probe
 from facescreen.db import blacklist
 from facescreen.db.connection import Database
 from facescreen.domain.blacklist import Collection, Entry, Status
@@ -135,11 +135,18 @@ class Disagreement(NamedTuple):
 
 
 class Resemblance:
-    """Compares photos that are about to be stored, by the default detector, model and metric."""
+    """Compares photos that are about to be stored, by the answering model and the configured detector and metric.
 
-    def __init__(self, *, database: Database, backend: Backend, matcher: Matcher) -> None:
+    Args:
+        embeddings: makes them; ``None`` where an outside service keeps the faces.
+    """
+
+    def __init__(
+        self, *, database: Database, backend: Backend, embeddings: EmbeddingBackend | None, matcher: Matcher
+    ) -> None:
         self._database = database
         self._backend = backend
+        self._embeddings = embeddings
         self._matcher = matcher
 
     async def warnings(
@@ -164,9 +171,11 @@ class Resemblance:
             ThresholdRequiredError: the same, and nobody set or measured how near that is.
             AwsError: the outside service did not do its part.
         """
+        plan = await self._matcher.plan_for(collection, ScreeningOptions())
+        probes = [await self._probe(photo.enrolled, plan) for photo in photos]
         alike: list[LooksLikeEntry] = []
         try:
-            alike = await self._look_alikes(collection, photos, entry=entry)
+            alike = await self._look_alikes(photos, probes, plan, collection=collection, entry=entry)
         except ThresholdRequiredError:
             if reject_duplicates:
                 raise
@@ -174,14 +183,19 @@ class Resemblance:
             raise DuplicateEntryError(
                 [RejectedFile(each.photo.name, DuplicateEntryError.code, each.detail) for each in alike]
             )
-        return [*_turned(photos), *alike, *await self._disagreements(collection, photos, entry=entry)]
+        disagreements = await self._disagreements(photos, probes, plan, collection=collection, entry=entry)
+        return [*_turned(photos), *alike, *disagreements]
 
     async def _look_alikes(
-        self, collection: Collection, photos: Sequence[NamedPhoto], *, entry: Entry | None
+        self,
+        photos: Sequence[NamedPhoto],
+        probes: Sequence[Probe],
+        plan: Plan,
+        *,
+        collection: Collection,
+        entry: Entry | None,
     ) -> list[LooksLikeEntry]:
         """By photo, each entry once, the nearest first: whoever the photo would match if it were screened."""
-        plan = self._matcher.plan(ScreeningOptions())
-        probes = [await self._probe(photo.enrolled, plan) for photo in photos]
         found = await self._matcher.find(collection, probes, plan)
         return [
             LooksLikeEntry(
@@ -206,24 +220,34 @@ class Resemblance:
         ]
 
     async def _probe(self, photo: Enrolled, plan: Plan) -> Probe:
-        if photo.embedded is not None:
-            return Probe((photo.face,), (), photo.embedded.vector[None])
+        """The photo's face, embedded by the plan's model where embeddings are kept."""
+        embedded = photo.embedded
+        if self._embeddings is not None and embedded is not None:
+            if embedded.space == self._embeddings.space(plan.model):
+                return Probe((photo.face,), (), embedded.vector[None])
+            probe = await self._embeddings.prepare(photo.pixels, (photo.face,), plan.model)
+            return replace(probe, vectors=await self._embeddings.embed([probe], plan.model))
         return await self._backend.prepare(photo.pixels, (photo.face,), plan.model)
 
     async def _disagreements(
-        self, collection: Collection, photos: Sequence[NamedPhoto], *, entry: Entry | None
+        self,
+        photos: Sequence[NamedPhoto],
+        probes: Sequence[Probe],
+        plan: Plan,
+        *,
+        collection: Collection,
+        entry: Entry | None,
     ) -> list[PhotosDisagree]:
         """Nothing where no embeddings are kept, or where nobody measured how far one person's photos are apart."""
-        plan = self._matcher.plan(ScreeningOptions())
-        known = [(photo.name, embedded) for photo in photos if (embedded := photo.enrolled.embedded) is not None]
+        known = [probe.vectors for probe in probes if probe.vectors is not None]
         threshold = default_threshold(plan.model, plan.metric) if known else None
-        if threshold is None:
+        if self._embeddings is None or threshold is None:
             return []
-        names = [name for name, _ in known]
-        vectors = np.stack([embedded.vector for _, embedded in known])
+        names = [photo.name for photo in photos]
+        vectors = np.concatenate(known)
         if entry is not None:
             stored = {image.id: image.photo for image in entry.images if image.status is Status.ACTIVE}
-            space = known[0][1].space
+            space = self._embeddings.space(plan.model)
             async with self._database.read() as connection:
                 ids, theirs = await blacklist.vectors(connection, collection.id, space, ids=list(stored))
             names += [PhotoName(stored[id_], is_stored=True) for id_ in ids]

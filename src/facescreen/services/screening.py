@@ -108,8 +108,8 @@ class ScreeningService:
         """
         if len(images) > self._max_images:
             raise TooManyImagesError(f"{len(images)} images in one request; at most {self._max_images} are allowed")
-        plan = self._matcher.plan(options)
         within = await self._collections.get(collection)
+        plan = await self._matcher.plan_for(within, options)
         await self._matcher.ready(within, plan)
         prepared = await self._prepare_all(images, plan)
         with metrics.image_seconds.labels("compare").time():
