@@ -18,13 +18,16 @@ from facescreen.indexes.exact import ExactIndex
 RED, GREEN, BLUE, YELLOW = (230, 20, 20), (20, 200, 20), (20, 20, 230), (230, 230, 20)
 Colour = tuple[int, int, int]
 
-_DIMENSIONS: dict[ModelName, int] = {"Dlib": 3, "SFace": 4}
+UNMEASURED: ModelName = "GhostFaceNet"
+"""A model without thresholds, similarities or false alerts."""
+
+_DIMENSIONS: dict[ModelName, int] = {"SFace": 3, "Dlib": 4, UNMEASURED: 5}
 
 
 class PaintedBackend:
     """Implements ``EmbeddingBackend``.
 
-    The models ``Dlib`` and ``SFace`` see the colours in different spaces, no other is there.
+    Its models see the colours in different spaces: ``SFace``, ``Dlib`` and :data:`UNMEASURED`. No other is there.
     """
 
     def __init__(self) -> None:
@@ -34,11 +37,11 @@ class PaintedBackend:
         pass
 
     async def require(self, detector: DetectorName, model: ModelName) -> None:
-        if detector not in {"mtcnn", "dlib"} or model not in _DIMENSIONS:
-            raise WeightsMissingError(f"run: facescreen weights pull {detector if model == 'Dlib' else model}")
+        if detector not in {"centerface", "dlib"} or model not in _DIMENSIONS:
+            raise WeightsMissingError(f"run: facescreen weights pull {detector if model == 'SFace' else model}")
 
     async def detect(self, image: Pixels, detector: DetectorName) -> tuple[Face, ...]:
-        await self.require(detector, "Dlib")
+        await self.require(detector, "SFace")
         colourful = (image.max(axis=2).astype(int) - image.min(axis=2) > 100).astype(np.uint8)
         _, _, boxes, _ = cv2.connectedComponentsWithStats(colourful)
         found = sorted((int(x), int(y), int(w), int(h)) for x, y, w, h, area in boxes[1:] if area > 64)
@@ -51,14 +54,14 @@ class PaintedBackend:
         return 8
 
     async def prepare(self, image: Pixels, faces: tuple[Face, ...], model: ModelName) -> Probe:
-        await self.require("mtcnn", model)
+        await self.require("centerface", model)
         boxes = (face.box for face in faces)
         return Probe(faces, tuple(image[b.y : b.y + b.h, b.x : b.x + b.w].copy() for b in boxes))
 
     async def embed(self, probes: Sequence[Probe], model: ModelName) -> Vectors:
         colours = [np.median(crop, axis=(0, 1)) / 255 - 0.5 for probe in probes for crop in probe.crops]
         vectors = np.array(colours, np.float32).reshape(-1, 3)
-        return vectors if model == "Dlib" else np.pad(vectors, ((0, 0), (1, 0)), constant_values=0.1)
+        return np.pad(vectors, ((0, 0), (_DIMENSIONS[model] - 3, 0)), constant_values=0.1)
 
     async def search(
         self, collection_id: int, vectors: Vectors, model: ModelName, *, metric: Metric, radius: float

@@ -263,9 +263,9 @@ async def test_embeddings_cannot_change_places(sealed: Settings) -> None:
     async with serving(sealed) as client:
         await enroll(client, "Ada", photo(RED), photo(GREEN))
         await enroll(client, "Eve", photo(BLUE))
-        body = {"images": [inline(photo(RED))], "model_name": "SFace", "threshold": 0.05}
+        body = {"images": [inline(photo(RED))], "model_name": "Dlib", "threshold": 0.05}
         assert (await client.post("/process/process-images", json=body)).status_code == 200
-    for which in ("reference_image_id = 3 AND space = 'Dlib/painted'", "space = 'SFace/painted' LIMIT 1"):
+    for which in ("reference_image_id = 3 AND space = 'SFace/painted'", "space = 'Dlib/painted' LIMIT 1"):
         ((other,),) = rows(sealed, f"SELECT vector FROM embeddings WHERE {which}")  # noqa: S608 - ours
         change_vector(sealed, "embeddings", lambda _, other=other: other)  # type: ignore[misc]
         await _refuses_and_repairs(sealed)

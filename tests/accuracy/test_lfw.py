@@ -30,7 +30,7 @@ async def test_the_default_model_at_its_threshold(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path / "photos", pairs=tmp_path / "pairs.csv", folds=1)
     async with open_evaluation(Settings(_env_file=None, deepface_home=tmp_path)) as service:
         measured = await service.evaluate(
-            dataset, ["mtcnn"], ["Dlib"], metric=Metric.COSINE, cache=None, progress=lambda done, total: None
+            dataset, ["centerface"], ["SFace"], metric=Metric.COSINE, cache=None, progress=lambda done, total: None
         )
     (found,) = measured.evaluation.combinations
     assert found.listed_pairs is not None

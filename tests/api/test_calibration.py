@@ -39,7 +39,11 @@ async def test_it_is_told_and_taken_back(client: httpx.AsyncClient, services: Se
         "review_one_in": 2,
         "list_size": 1,
     }
-    assert (told["detector_backend"], told["space"], told["distance_metric"]) == ("mtcnn", "Dlib/painted", "cosine")
+    assert (told["detector_backend"], told["space"], told["distance_metric"]) == (
+        "centerface",
+        "SFace/painted",
+        "cosine",
+    )
     assert (told["false_alert_rate"], told["review_false_alert_rate"]) == (0.1, 0.5)
     screened = (await client.post("/process/process-images", json={"images": [inline(photo(RED))]})).json()[0]
     assert screened["calibration"]["id"] == told["id"]
@@ -59,7 +63,7 @@ async def test_a_configured_threshold_goes_first(settings: Settings) -> None:
 
 
 async def test_a_model_that_nobody_measured_has_none(settings: Settings) -> None:
-    unmeasured = settings.model_copy(update={"model_name": "SFace", "match_threshold": 0.6})
+    unmeasured = settings.model_copy(update={"model_name": "Dlib", "match_threshold": 0.6})
     async with serving(unmeasured, PaintedBackend()) as client:
         answer = await client.get("/collections/default/calibration")
     assert (answer.status_code, answer.json()["code"]) == (404, "calibration_not_found")

@@ -172,7 +172,7 @@ async def test_another_model_knows_the_clearance_while_its_picture_is_kept(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
     eve = await enroll(client, "Eve", photo(EVE))
-    other_model = {"model_name": "SFace", "threshold": 0.05}
+    other_model = {"model_name": "Dlib", "threshold": 0.05}
     result = await screen(client, BROTHER)
     await clear(client, result, eve)
     assert verdicts(await screen(client, BROTHER, **other_model)) == ["clear"]

@@ -136,7 +136,7 @@ async def test_new_photos_that_are_not_of_one_person_disagree(client: httpx.Asyn
     assert warning["code"] == "photos_disagree"
     assert warning["photos"] == warning["outliers"] == ["0.png", "1.png"]
     assert warning["distance"] == pytest.approx(apart(RED, GREEN))
-    assert (warning["threshold"], warning["distance_metric"]) == (default_threshold("Dlib", Metric.COSINE), "cosine")
+    assert (warning["threshold"], warning["distance_metric"]) == (default_threshold("SFace", Metric.COSINE), "cosine")
     assert "does not look like 1.png (cosine distance " in warning["detail"]
 
 
@@ -180,7 +180,7 @@ async def test_dropped_photos_are_looked_at_as_well(client: httpx.AsyncClient, s
 
 
 async def test_without_a_threshold_nobody_is_looked_like_and_nothing_can_be_refused_for_it(settings: Settings) -> None:
-    settings = settings.model_copy(update={"model_name": "SFace", "match_threshold": None})
+    settings = settings.model_copy(update={"model_name": "Dlib", "match_threshold": None})
     async with open_services(settings, PaintedBackend()) as services:
 
         async def create(*colours: Colour, reject_duplicates: bool) -> list[str]:

@@ -214,13 +214,13 @@ async def test_upkeep_on_the_way_is_no_effect(settings: Settings, paused: Paused
     async with serving(settings, paused) as client:
         await post(client, "k", photo(RED))
     late = settings.model_copy(update={"request_timeout_seconds": 2.0})
-    body = {"images": [inline(photo(RED))], "model_name": "SFace", "threshold": 0.2, "review_threshold": 0.2}
+    body = {"images": [inline(photo(RED))], "model_name": "Dlib", "threshold": 0.2, "review_threshold": 0.2}
     async with serving(late, paused) as client:
         paused.go_on.clear()
         stopped = await client.post("/process/process-images", json=body, headers=keyed("screened"))
         assert stopped.status_code == 504
         async with client.services.database.read() as connection:  # type: ignore[attr-defined]
-            embedded = select(embeddings.c.space).where(embeddings.c.space.startswith("SFace"))
+            embedded = select(embeddings.c.space).where(embeddings.c.space.startswith("Dlib"))
             assert (await connection.execute(embedded)).all()
         paused.go_on.set()
         again = await client.post("/process/process-images", json=body, headers=keyed("screened"))

@@ -24,7 +24,7 @@ ALIKE: Colour = (230, 80, 20)
 ORANGE: Colour = (230, 110, 20)
 """Farther from red than two photos of one person are: 0.127."""
 THRESHOLD, REVIEW_THRESHOLD = 0.03, 0.08
-ONE_TO_ONE = default_threshold("Dlib", Metric.COSINE)
+ONE_TO_ONE = default_threshold("SFace", Metric.COSINE)
 BLURRED = 1.0
 """A sharpness that no limit lets pass."""
 
@@ -217,7 +217,7 @@ async def test_each_collection_has_its_own_report(client: httpx.AsyncClient) -> 
 
 async def test_a_model_without_measurements_says_so(settings: Settings) -> None:
     """Nobody measured this model by this metric."""
-    chosen = {"model_name": "SFace", "distance_metric": Metric.EUCLIDEAN}
+    chosen = {"model_name": "Dlib", "distance_metric": Metric.EUCLIDEAN}
     async with serving(settings.model_copy(update=chosen)) as client:
         await enroll(client, "Ada", photo(RED), photo(GREEN))
         await enroll(client, "Eva", photo(YELLOW))

@@ -30,7 +30,7 @@ async def test_results_come_in_order_with_every_face_listed(client: httpx.AsyncC
     middle = results[0]["faces"][1]
     (match,) = middle["blacklist_matches"]
     assert [match[f"source_{key}"] for key in "xywh"] == [middle["facial_area"][key] for key in "xywh"]
-    assert (match["model_name"], match["distance_metric"]) == ("Dlib", "cosine")
+    assert (match["model_name"], match["distance_metric"]) == ("SFace", "cosine")
 
 
 async def test_one_bad_image_never_fails_the_others(client: httpx.AsyncClient, settings: Settings) -> None:
@@ -136,10 +136,10 @@ async def test_a_model_without_a_measured_threshold_needs_one(client: httpx.Asyn
 async def test_a_model_that_is_new_to_the_list_embeds_it_once(client: httpx.AsyncClient) -> None:
     await enroll(client, "Ada", photo(RED))
     await enroll(client, "Eve", photo(YELLOW))
-    (result,) = await process(client, inline(photo(RED)), model_name="SFace", threshold=0.05)
+    (result,) = await process(client, inline(photo(RED)), model_name="Dlib", threshold=0.05)
     assert [match["name"] for match in result["faces"][0]["blacklist_matches"]] == ["Ada"]
     version = result["list_version"]
-    (again,) = await process(client, inline(photo(RED)), model_name="SFace", threshold=0.05)
+    (again,) = await process(client, inline(photo(RED)), model_name="Dlib", threshold=0.05)
     assert again["list_version"] == version
     assert len(await matches(client, photo(RED))) == 1
 
@@ -148,12 +148,12 @@ async def test_a_large_list_is_not_embedded_inside_a_request(settings: Settings)
     async with serving(settings.model_copy(update={"inline_reindex_limit": 1})) as client:
         for colour in (RED, GREEN):
             await enroll(client, "Ada", photo(colour))
-        body = {"images": [inline(photo(RED))], "model_name": "SFace", "threshold": 0.05}
+        body = {"images": [inline(photo(RED))], "model_name": "Dlib", "threshold": 0.05}
         response = await client.post("/process/process-images", json=body)
         assert response.status_code == 424
         assert response.json()["code"] == "embeddings_missing"
-        assert "facescreen reindex --model SFace" in response.json()["detail"]
-        report = await client.services.reindex.reindex("SFace")  # type: ignore[attr-defined]
+        assert "facescreen reindex --model Dlib" in response.json()["detail"]
+        report = await client.services.reindex.reindex("Dlib")  # type: ignore[attr-defined]
         assert report.embedded == 2
         assert (await client.post("/process/process-images", json=body)).status_code == 200
 

@@ -45,7 +45,11 @@ async def test_health_tells_what_the_service_runs_with(client: httpx.AsyncClient
     await enroll(client, "Ada", photo(RED))
     health = (await client.get("/")).json()
     assert health["status"] == "ok"
-    assert (health["detector_backend"], health["model_name"], health["distance_metric"]) == ("mtcnn", "Dlib", "cosine")
+    assert (health["detector_backend"], health["model_name"], health["distance_metric"]) == (
+        "centerface",
+        "SFace",
+        "cosine",
+    )
     assert (health["threshold"], health["entries"], health["reference_images"]) == (0.05, 1, 1)
 
 
@@ -54,12 +58,12 @@ async def test_models_lists_everything_that_can_be_chosen(client: httpx.AsyncCli
     assert {detector["name"] for detector in body["detectors"]} == set(get_args(DetectorName))
     assert {model["name"] for model in body["models"]} == set(get_args(ModelName))
     by_name = {entry["name"]: entry for entry in body["detectors"] + body["models"]}
-    assert by_name["mtcnn"]["available"]
-    assert by_name["Dlib"]["available"]
+    assert by_name["centerface"]["available"]
+    assert by_name["SFace"]["available"]
     assert not by_name["ArcFace"]["available"]
     assert "facescreen weights pull ArcFace" in by_name["ArcFace"]["missing"]
-    assert by_name["Dlib"]["dimension"] == 128
-    assert set(by_name["Dlib"]["one_to_one_thresholds"]) == {"cosine", "euclidean", "euclidean_l2", "angular"}
+    assert by_name["SFace"]["dimension"] == 128
+    assert set(by_name["SFace"]["one_to_one_thresholds"]) == {"cosine", "euclidean", "euclidean_l2", "angular"}
     assert body["distance_metrics"] == ["cosine", "euclidean", "euclidean_l2", "angular"]
 
 

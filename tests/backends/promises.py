@@ -6,7 +6,7 @@ from facescreen.domain.faces import Pixels
 
 async def check_detection(backend: Backend, *, one: Pixels, nobody: Pixels) -> None:
     """The one face lies inside of its image, the person's own left on the right; nobody has none."""
-    (face,) = await backend.detect(one, "mtcnn")
+    (face,) = await backend.detect(one, "centerface")
     height, width, _ = one.shape
     assert 0 <= face.box.x < face.box.x + face.box.w <= width
     assert 0 <= face.box.y < face.box.y + face.box.h <= height
@@ -14,4 +14,4 @@ async def check_detection(backend: Backend, *, one: Pixels, nobody: Pixels) -> N
     assert face.landmarks.left_eye is not None
     assert face.landmarks.right_eye is not None
     assert face.landmarks.left_eye.x > face.landmarks.right_eye.x
-    assert await backend.detect(nobody, "mtcnn") == ()
+    assert await backend.detect(nobody, "centerface") == ()

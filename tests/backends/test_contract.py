@@ -48,7 +48,7 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         return
     pool = WorkPool(threads=2)
     backend = LocalBackend(
-        detector="mtcnn", model="Dlib", detector_max_side=1024, weights=WeightStore(tmp_path), pool=pool
+        detector="centerface", model="SFace", detector_max_side=1024, weights=WeightStore(tmp_path), pool=pool
     )
     await backend.load()
     one, other = (pixels((SAMPLES / name).read_bytes()) for name in ("astronaut.jpg", "grace_hopper.jpg"))
@@ -58,8 +58,10 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def embeddings(case: Case, *images: Pixels) -> Vectors:
-    probes = [await case.backend.prepare(image, await case.backend.detect(image, "mtcnn"), "Dlib") for image in images]
-    return await case.backend.embed(probes, "Dlib")
+    probes = [
+        await case.backend.prepare(image, await case.backend.detect(image, "centerface"), "SFace") for image in images
+    ]
+    return await case.backend.embed(probes, "SFace")
 
 
 async def test_faces_lie_inside_of_the_image(case: Case) -> None:
@@ -68,12 +70,12 @@ async def test_faces_lie_inside_of_the_image(case: Case) -> None:
 
 async def test_a_person_is_found_by_another_copy_of_the_photo_until_withdrawn(case: Case) -> None:
     one, other = await embeddings(case, case.one, case.other)
-    await case.backend.apply(1, "Dlib", IndexUpdate([1, 2], np.stack([one, other]), []))
+    await case.backend.apply(1, "SFace", IndexUpdate([1, 2], np.stack([one, other]), []))
     mirrored = await embeddings(case, np.ascontiguousarray(case.one[:, ::-1]), case.nobody, case.other)
-    found = await case.backend.search(1, mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
+    found = await case.backend.search(1, mirrored, "SFace", metric=Metric.COSINE, radius=case.radius)
     assert [[candidate.reference_image_id for candidate in near] for near in found] == [[1], [2]]
-    await case.backend.apply(1, "Dlib", IndexUpdate([], np.empty((0, 0), np.float32), [1]))
-    found = await case.backend.search(1, mirrored, "Dlib", metric=Metric.COSINE, radius=case.radius)
+    await case.backend.apply(1, "SFace", IndexUpdate([], np.empty((0, 0), np.float32), [1]))
+    found = await case.backend.search(1, mirrored, "SFace", metric=Metric.COSINE, radius=case.radius)
     assert [[candidate.reference_image_id for candidate in near] for near in found] == [[], [2]]
 
 
@@ -87,14 +89,14 @@ async def test_embeddings_do_not_depend_on_what_else_is_in_the_batch_or_runs_bes
 
 async def test_what_is_not_on_this_machine_is_refused_by_name(case: Case) -> None:
     with pytest.raises(NotReadyError, match="facescreen weights pull ArcFace"):
-        await case.backend.require("mtcnn", "ArcFace")
+        await case.backend.require("centerface", "ArcFace")
 
 
 async def test_no_faces_make_an_empty_batch(case: Case) -> None:
     none: tuple[Face, ...] = ()
-    probe = await case.backend.prepare(case.nobody, none, "Dlib")
+    probe = await case.backend.prepare(case.nobody, none, "SFace")
     assert (probe.faces, probe.crops) == ((), ())
 
 
 def test_spaces_tell_models_apart(case: Case) -> None:
-    assert case.backend.space("Dlib") != case.backend.space("SFace")
+    assert case.backend.space("SFace") != case.backend.space("Dlib")

@@ -109,8 +109,8 @@ async def case(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def searched(case: Case, image: Pixels, *, collection: str = LIST, similarity: float = 80) -> list[list[str]]:
     """For each face of the image, from left to right, the ids of the faces that it resembles."""
-    faces = await case.backend.detect(image, "mtcnn")
-    probe = await case.backend.prepare(image, faces, "Dlib")
+    faces = await case.backend.detect(image, "centerface")
+    probe = await case.backend.prepare(image, faces, "SFace")
     hits = [await case.backend.search(collection, crop, similarity=similarity) for crop in probe.crops]
     ordered = sorted(zip(faces, hits, strict=True), key=lambda pair: pair[0].box.x)
     return [[hit.face_id for hit in near or ()] for _, near in ordered]
@@ -205,10 +205,10 @@ async def test_a_photo_without_a_face_is_refused(case: Case) -> None:
 
 async def test_pictures_below_and_above_the_limits_are_taken(case: Case) -> None:
     (face_id,) = await case.backend.enroll(LIST, "fs-one", [GalleryPhoto("fs-one.1", case.one)])
-    (face,) = await case.backend.detect(case.one, "mtcnn")
+    (face,) = await case.backend.detect(case.one, "centerface")
     left, top = max(0, face.box.x - face.box.w // 2), max(0, face.box.y - face.box.h // 2)
     close = Image.fromarray(case.one[top : top + 2 * face.box.h, left : left + 2 * face.box.w])
-    (small,) = await case.backend.detect(np.asarray(close.resize((75, 75))), "mtcnn")
+    (small,) = await case.backend.detect(np.asarray(close.resize((75, 75))), "centerface")
     assert 0 <= small.box.x < small.box.x + small.box.w <= 75
     noise = np.random.default_rng(0).integers(-20, 21, (2400, 2400, 3))
     large = np.clip(np.asarray(close.resize((2400, 2400))) + noise, 0, 255).astype(np.uint8)

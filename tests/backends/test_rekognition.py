@@ -128,19 +128,19 @@ async def test_faces_and_their_points_are_in_our_pixels(backend: GalleryBackend)
     image = np.full((400, 600, 3), 90, np.uint8)
     image[100:200, 50:130] = RED
     image[30:300, 300:500] = BLUE
-    large, small = await backend.detect(image, "mtcnn")
+    large, small = await backend.detect(image, "centerface")
     assert (large.box, small.box) == (Box(300, 30, 200, 270), Box(50, 100, 80, 100))
     assert small.confidence == pytest.approx(0.995)
     points = Landmarks(Point(106, 130), Point(74, 130), Point(90, 150), Point(102, 175), Point(78, 175))
     for name in points.__slots__:
         assert getattr(small.landmarks, name) == pytest.approx(getattr(points, name))
-    assert await backend.detect(NOBODY, "mtcnn") == ()
+    assert await backend.detect(NOBODY, "centerface") == ()
 
 
 async def test_every_face_of_a_picture_is_searched(backend: GalleryBackend) -> None:
     red, blue, green = [await backend.enroll(LIST, f"{n}", photos(c)) for n, c in enumerate((RED, BLUE, GREEN))]
     image = pixels(BLUE, YELLOW, RED)
-    probe = await backend.prepare(image, await backend.detect(image, "mtcnn"), "Dlib")
+    probe = await backend.prepare(image, await backend.detect(image, "centerface"), "SFace")
     found = await asyncio.gather(*(backend.search(LIST, crop, similarity=90) for crop in probe.crops))
     by_place = [hits for _, hits in sorted(zip(probe.faces, found, strict=True), key=lambda pair: pair[0].box.x)]
     assert [[hit.face_id for hit in hits or ()] for hits in by_place] == [blue, [], red]
@@ -358,7 +358,7 @@ async def test_a_withdrawal_that_broke_off_can_be_done_again(
 Attempt = Callable[[GalleryBackend], Awaitable[object]]
 ATTEMPTS: dict[str, Attempt] = {
     "load": lambda backend: backend.load(),
-    "detect": lambda backend: backend.detect(pixels(RED), "mtcnn"),
+    "detect": lambda backend: backend.detect(pixels(RED), "centerface"),
     "enroll": lambda backend: backend.enroll(LIST, "1", photos(RED)),
     "withdraw": lambda backend: backend.withdraw(LIST, "1", ["1:photo-0", "1:never"], whole=True),
     "search": lambda backend: backend.search(LIST, pixels(RED), similarity=80),

@@ -32,7 +32,7 @@ def test_thresholds_are_printed_and_hold_from_then_on(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "the front door: 1 faces searched among 1 reference photos" in done.stdout
     # The budget would let everybody alert, but two photos so far apart are not of one person.
-    assert f"match: 0 of 1 faces alert at cosine {default_threshold('Dlib', Metric.COSINE):.4f}" in done.stdout
+    assert f"match: 0 of 1 faces alert at cosine {default_threshold('SFace', Metric.COSINE):.4f}" in done.stdout
     assert "95 % interval 0.00% to 97.50%" in done.stdout
     assert "1 faces are few for one in 1; take 3 or more" in done.stdout
     nearest = next(line for line in done.stdout.splitlines() if "grace_hopper.jpg" in line)
@@ -60,7 +60,7 @@ def test_what_comes_with_a_model_is_made_without_a_list_or_a_database(tmp_path: 
     document = json.loads((tmp_path / "made.json").read_text())
     assert document["source"] == done.stdout.strip()
     assert document["source"].startswith("two people: 2 faces of 2 people")
-    assert (document["detector"], document["space"]) == ("mtcnn", MODELS["Dlib"].space)
+    assert (document["detector"], document["space"]) == ("centerface", MODELS["SFace"].space)
     assert [FalseAlertCurve.from_document(curve).faces for curve in document["curves"]] == [2, 2, 2]
     assert not (tmp_path / "data").exists()
 

@@ -41,12 +41,12 @@ def test_a_report_is_written_and_the_embeddings_are_kept(folder: Path) -> None:
     done = evaluate(folder, "photos", "--output", "out", "--cache", "kept")
     assert done.returncode == 0, done.stderr
     summary, where = done.stdout.splitlines()
-    assert summary.startswith("mtcnn + Dlib: ")
+    assert summary.startswith("centerface + SFace: ")
     assert "rank-1 100.0%" in summary
     assert where == "report: out/report.html"
     report = json.loads((folder / "out" / "report.json").read_text())
     assert (report["title"], report["photos"], report["people"], report["metric"]) == ("photos", 3, 2, "cosine")
-    assert "mtcnn + Dlib" in (folder / "out" / "report.html").read_text()
+    assert "centerface + SFace" in (folder / "out" / "report.html").read_text()
     assert len(list((folder / "kept").rglob("*.json"))) == 3
     for path in (folder / "out", folder / "kept", *(folder / "out").iterdir()):
         assert path.stat().st_mode & 0o077 == 0
@@ -81,7 +81,10 @@ def test_what_cannot_be_measured_is_said_in_one_line(folder: Path, arguments: li
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--model", "None"], "'None' is none of Dlib, "), (["--metric", "similarity"], "is none of cosine, euclidean, ")],
+    [
+        (["--model", "None"], "'None' is none of SFace, "),
+        (["--metric", "similarity"], "is none of cosine, euclidean, "),
+    ],
 )
 def test_names_are_checked_before_anything_is_loaded(folder: Path, arguments: list[str], message: str) -> None:
     done = evaluate(folder, "photos", *arguments)

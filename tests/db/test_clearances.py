@@ -29,8 +29,8 @@ async def add_result(connection: AsyncConnection) -> int:
         schema.screenings,
         collection="staff",
         image_identifier="gate.jpg",
-        detector="mtcnn",
-        model_name="Dlib",
+        detector="centerface",
+        model_name="SFace",
         metric="cosine",
         threshold=0.05,
         review_threshold=0.1,
@@ -56,7 +56,7 @@ async def test_faces_are_judged_again_as_the_domain_judges_them(services: Servic
             note="",
             created_at=NOW,
             expired_at=NOW,
-            space="Dlib/painted",
+            space="SFace/painted",
         )
         face_ids = []
         for index, (first, second, reasons, before) in enumerate(cases):

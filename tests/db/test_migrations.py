@@ -103,20 +103,20 @@ def _fill(connection: sqlite3.Connection) -> None:
             sha256=hashlib.sha256(photo(colour)).hexdigest(),
             width=128,
             height=128,
-            detector="mtcnn",
+            detector="centerface",
             created_at=now,
             **face,
         )
         vector = (np.array(colour) / 255 - 0.5).astype("<f4").tobytes()
-        insert("embeddings", reference_image_id=id_, space="Dlib/painted", vector=vector)
+        insert("embeddings", reference_image_id=id_, space="SFace/painted", vector=vector)
         insert("changes", version=id_ + 20, kind="embedded", entry_id=entry_id, reference_image_id=id_, at=now)
     for id_ in (5, LAST["screenings"]):
         insert(
             "screenings",
             id=id_,
             image_identifier="door.jpg",
-            detector="mtcnn",
-            model_name="Dlib",
+            detector="centerface",
+            model_name="SFace",
             metric="cosine",
             threshold=0.05,
             all_references=False,
@@ -169,7 +169,7 @@ async def test_everything_is_in_the_default_collection(old: Settings) -> None:
         for id_, (entry_id, path, colour) in PHOTOS.items()
     ]
     embeddings = "SELECT reference_image_id, collection_id, space FROM embeddings ORDER BY 1"
-    assert rows(old, embeddings) == [(id_, 1, "Dlib/painted") for id_ in PHOTOS]
+    assert rows(old, embeddings) == [(id_, 1, "SFace/painted") for id_ in PHOTOS]
     assert rows(old, "SELECT collection_id, version FROM changes ORDER BY version") == [(1, id_ + 20) for id_ in PHOTOS]
     assert rows(old, "SELECT id, collection FROM screenings") == [(5, "default")]
     assert rows(old, "SELECT id, verdict FROM screened_faces ORDER BY id") == [(8, "match"), (9, "clear")]
@@ -231,7 +231,7 @@ async def test_results_that_show_a_hit_are_hits(old: Settings) -> None:
 
 async def test_what_was_decided_by_scores_stays_readable(old: Settings) -> None:
     await upgrade_to("0005", old)
-    shipped = shipped_false_alerts("Dlib")
+    shipped = shipped_false_alerts("SFace")
     assert shipped is not None
     plain = [curve.to_document() for curve in shipped.curves]
     scores = {**plain[0], "list_sizes": [2], "crowding": {"typical": 0.16, "alike": 0.05}}
@@ -253,7 +253,7 @@ async def test_what_was_decided_by_scores_stays_readable(old: Settings) -> None:
         crowded = {"entry_id": eve, "name": "Eve", "grade": "possible", "distance": 0.04, "score": 0.085}
         _copy(connection, "matches", 10, id=22, face_id=face, **crowded)
         connection.execute(
-            "INSERT INTO calibrations VALUES (1, 1, 'Dlib/painted', 'mtcnn', 'door', 100, 10, ?, '2026-11-01 10:00')",
+            "INSERT INTO calibrations VALUES (1, 1, 'SFace/painted', 'centerface', 'door', 100, 10, ?, '2026-11-01 10:00')",
             [json.dumps([*({**curve, "crowding": None} for curve in plain), scores])],
         )
     await upgrade(old)
@@ -265,7 +265,7 @@ async def test_what_was_decided_by_scores_stays_readable(old: Settings) -> None:
         assert stored["calibration"] == applied
         (found,) = stored["faces"]
         assert (found["verdict"], [match["name"] for match in found["blacklist_matches"]]) == ("match", ["Eve", "Ada"])
-        assert found["explanation"].startswith("The distance to Ada is 0.0500 (cosine, Dlib): within the match")
+        assert found["explanation"].startswith("The distance to Ada is 0.0500 (cosine, SFace): within the match")
         assert (await client.get("/processed-images/22")).json()["calibration"] is None
         in_force = (await client.get("/collections/default/calibration")).json()
         assert (in_force["id"], in_force["source"]) == (1, "door")
@@ -300,7 +300,7 @@ async def test_the_upgraded_service_finds_shows_and_forgets_who_was_on_the_list(
         ):
             (match,) = await matches(client, photo(colour))
             assert (match["name"], match["identity"]) == (name, identity)
-        (result,) = await process(client, inline(photo(RED)), model_name="SFace", threshold=0.05)
+        (result,) = await process(client, inline(photo(RED)), model_name="Dlib", threshold=0.05)
         assert [match["name"] for match in result["faces"][0]["blacklist_matches"]] == ["Ada"]
         stored = (await client.get("/processed-images/5")).json()
         assert stored["collection"] == "default"

@@ -197,7 +197,7 @@ def test_more_distances_than_are_held_at_once_are_measured_too(metric: Embedding
 def test_a_calibration_has_a_curve_for_every_metric() -> None:
     searches = ImpostorSearches(embeddings(8, 20), embeddings(9, 20))
     measured = tuple(searches.curve(metric) for metric in MEASURED_METRICS)
-    calibration = Calibration(None, "random", "mtcnn", "space", AlertBudget(10, 2), measured, None)
+    calibration = Calibration(None, "random", "centerface", "space", AlertBudget(10, 2), measured, None)
     for metric in EMBEDDING_METRICS:
         curve = calibration.curve(metric)
         assert curve.metric is metric

@@ -38,7 +38,7 @@ def face(box: Box, verdict: Verdict = Verdict.CLEAR, name: str = "Ada Lovelace")
         margin=None,
         confidence=None,
         false_alert_probability=None,
-        model_name="Dlib",
+        model_name="SFace",
         metric=Metric.COSINE,
     )
     has_match = verdict in {Verdict.MATCH, Verdict.POSSIBLE}

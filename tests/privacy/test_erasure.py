@@ -39,7 +39,7 @@ class WideBackend(PaintedBackend):
     _DIRECTIONS = np.linalg.qr(np.random.default_rng(7).normal(size=(DIMENSION, 3)))[0].T
 
     async def embed(self, probes: Sequence[Probe], model: ModelName) -> Vectors:
-        colours = await super().embed(probes, "Dlib")
+        colours = await super().embed(probes, "SFace")
         vectors: Vectors = (colours @ self._DIRECTIONS).astype(np.float32)
         return vectors
 

@@ -102,7 +102,7 @@ async def test_the_configured_threshold_is_the_default(settings: Settings) -> No
 
 
 @pytest.mark.parametrize(
-    "option", [{"detector_backend": "mtcnn"}, {"model_name": "Dlib"}, {"distance_metric": "cosine"}], ids=str
+    "option", [{"detector_backend": "centerface"}, {"model_name": "SFace"}, {"distance_metric": "cosine"}], ids=str
 )
 async def test_there_is_nothing_to_choose(client: httpx.AsyncClient, option: dict[str, str]) -> None:
     response = await client.post("/process/process-images", json={"images": [inline(photo(RED))], **option})

@@ -201,9 +201,9 @@ async def test_it_holds_for_one_collection_and_one_model(
 ) -> None:
     await services.collections.create("other")
     await enroll(client, "Bob", photo(BLUE))
-    with_another_model = CalibrationOptions(model="SFace", one_in=10, review_one_in=2)
+    with_another_model = CalibrationOptions(model="Dlib", one_in=10, review_one_in=2)
     of_sface = await calibrate(calibration, thirty, with_another_model)
-    assert of_sface.calibration.space == "SFace/painted"
+    assert of_sface.calibration.space == "Dlib/painted"
     assert (await calibration.in_force(DEFAULT_COLLECTION)).calibration.id is None
     of_dlib = await calibrate(calibration, thirty)
     assert (await calibration.in_force(DEFAULT_COLLECTION)).calibration.id == of_dlib.calibration.id
@@ -272,9 +272,9 @@ async def test_photos_of_many_people_are_searched_among_each_other(settings: Set
         (folder / f"person{number}_0001.png").write_bytes(photo(colour, side=24))
     (folder / "person3_0002.png").write_bytes(photo(BLUE, side=24))
     async with open_probe_reader(settings, PaintedBackend()) as reader:
-        measured = await measure_each_other(reader, folder, detector="mtcnn", model="Dlib", source="colours")
+        measured = await measure_each_other(reader, folder, detector="centerface", model="SFace", source="colours")
     assert measured.source == "colours: 13 faces of 12 people, each searched among one of everybody else"
-    assert (measured.detector, measured.space) == ("mtcnn", "Dlib/painted")
+    assert (measured.detector, measured.space) == ("centerface", "SFace/painted")
     assert [curve.metric for curve in measured.curves] == [Metric.COSINE, Metric.EUCLIDEAN]
     shown = [*enumerate(people), (4, BLUE)]
     nearest = [
@@ -291,14 +291,14 @@ async def test_photos_of_nobody_in_particular_are_refused(settings: Settings, tm
     async with open_probe_reader(settings, PaintedBackend()) as reader:
         one = write(tmp_path / "known" / "ada", strangers(3)).parent
         with pytest.raises(CalibrationEvidenceError, match="two or more people"):
-            await measure_each_other(reader, one, detector="mtcnn", model="Dlib", source="colours")
+            await measure_each_other(reader, one, detector="centerface", model="SFace", source="colours")
         (one / "unnamed.png").write_bytes(photo(BLUE))
         with pytest.raises(EvaluationDataError, match=r"unnamed\.png"):
-            await measure_each_other(reader, one, detector="mtcnn", model="Dlib", source="colours")
+            await measure_each_other(reader, one, detector="centerface", model="SFace", source="colours")
 
 
 def test_what_comes_with_a_model_belongs_to_its_present_space() -> None:
-    shipped = shipped_false_alerts("Dlib")
+    shipped = shipped_false_alerts("SFace")
     assert shipped is not None
     assert [curve.metric for curve in shipped.curves] == [Metric.COSINE, Metric.EUCLIDEAN]
     for curve in shipped.curves:

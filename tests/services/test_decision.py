@@ -38,7 +38,7 @@ def reference(id_: int) -> tuple[Entry, ReferenceImage]:
         width=100,
         height=100,
         face=FACE,
-        detector="mtcnn",
+        detector="centerface",
         created_at=NOW,
     )
     entry = Entry(
@@ -75,7 +75,7 @@ def judge(
         quality=quality,
         references={id_: reference(id_) for id_ in (ids if known is None else ids & known)},
         policy=policy,
-        model_name="Dlib",
+        model_name="SFace",
         confidence=lambda distance: 100 - distance,
         false_alert_probability=lambda distance: distance / 10,
     )
@@ -225,7 +225,7 @@ def test_a_match_says_what_it_rests_on() -> None:
         margin=None,
         confidence=99.7,
         false_alert_probability=0.03,
-        model_name="Dlib",
+        model_name="SFace",
         metric=Metric.ANGULAR,
     )
 

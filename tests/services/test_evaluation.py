@@ -77,8 +77,8 @@ async def measure(
     pairs: str | None = None,
     groups: str | None = None,
     folds: int = 1,
-    detectors: Sequence[DetectorName] = ("mtcnn",),
-    models: Sequence[ModelName] = ("Dlib",),
+    detectors: Sequence[DetectorName] = ("centerface",),
+    models: Sequence[ModelName] = ("SFace",),
     metric: EmbeddingMetric = Metric.COSINE,
     cache: EmbeddingCache | None = None,
     backend: PaintedBackend | None = None,
@@ -112,8 +112,8 @@ async def test_people_of_different_colours_are_told_apart(settings: Settings, fo
     evaluation = (await measure(settings, folder)).evaluation
     assert (evaluation.title, evaluation.photos, evaluation.people, evaluation.folds) == ("photos", 9, 6, 0)
     found = only(evaluation)
-    assert (found.name, found.space) == ("mtcnn + Dlib", "Dlib/painted")
-    assert found.shipped_threshold == MODELS["Dlib"].thresholds[Metric.COSINE]
+    assert (found.name, found.space) == ("centerface + SFace", "SFace/painted")
+    assert found.shipped_threshold == MODELS["SFace"].thresholds[Metric.COSINE]
     assert found.acquisition.failed == ()
     assert found.listed_pairs is None
     assert (found.all_pairs.mated, found.all_pairs.others, found.all_pairs.incomplete) == (3, 33, 0)
@@ -138,7 +138,7 @@ async def test_people_of_different_colours_are_told_apart(settings: Settings, fo
         if isinstance(photo, str)
     } == {"red", "green", "blue"}
     line = summary(found)
-    assert line.startswith("mtcnn + Dlib: ")
+    assert line.startswith("centerface + SFace: ")
     assert "\n" not in line
     assert "rank-1 100.0% (29.2% to 100.0%) on a list of 3" in line
 
@@ -261,17 +261,17 @@ async def test_groups_are_measured_at_the_thresholds_of_everybody(settings: Sett
 async def test_every_detector_is_measured_with_every_model(settings: Settings, folder: Path) -> None:
     backend = CountingBackend()
     evaluation = (
-        await measure(settings, folder, detectors=("mtcnn", "dlib"), models=("Dlib", "SFace"), backend=backend)
+        await measure(settings, folder, detectors=("centerface", "dlib"), models=("SFace", "Dlib"), backend=backend)
     ).evaluation
     assert [combination.name for combination in evaluation.combinations] == [
-        "mtcnn + Dlib",
-        "mtcnn + SFace",
-        "dlib + Dlib",
+        "centerface + SFace",
+        "centerface + Dlib",
         "dlib + SFace",
+        "dlib + Dlib",
     ]
     assert backend.looked_at == 2 * 9
     with pytest.raises(WeightsMissingError):
-        await measure(settings, folder, models=("Dlib", "ArcFace"))
+        await measure(settings, folder, models=("SFace", "ArcFace"))
 
 
 @pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.EUCLIDEAN_L2, Metric.ANGULAR])
@@ -312,7 +312,7 @@ async def test_embeddings_are_kept_by_content_detector_size_and_model(
     assert await looked_at() == 0
     (folder / "red" / "2.png").write_bytes(photo(RED, side=70))
     assert await looked_at() == 1
-    assert await looked_at(models=("Dlib", "SFace")) == 9
+    assert await looked_at(models=("SFace", "Dlib")) == 9
     assert await looked_at(detectors=("dlib",)) == 9
     assert await looked_at(settings.model_copy(update={"detector_max_side": 640})) == 9
 

@@ -86,7 +86,7 @@ def rate(counted: float, total: int) -> Rate:
     return Rate(counted, total, share, share * 0.9, share + (1 - share) * 0.1)
 
 
-def made(*, scale: int = 1, detector: str = "mtcnn", model: str = "Dlib", group: str = "under 40") -> Combination:
+def made(*, scale: int = 1, detector: str = "centerface", model: str = "SFace", group: str = "under 40") -> Combination:
     """A measurement of which no two figures are the same."""
     numbers = count(1000 * scale)
 
@@ -178,7 +178,7 @@ def read(measured: Evaluation) -> Page:
 @pytest.fixture(scope="module")
 def document() -> str:
     """Of two combinations."""
-    return render(evaluation(made(), made(scale=2, detector="dlib", model="SFace")), picture)
+    return render(evaluation(made(), made(scale=2, detector="dlib", model="Dlib")), picture)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ TOLD: dict[type, Callable[[Any], list[str]]] = {
 
 @pytest.mark.parametrize("several", [False, True])
 def test_every_figure_is_told(several: bool) -> None:
-    measured = evaluation(made(), *([made(scale=2, model="SFace")] if several else []))
+    measured = evaluation(made(), *([made(scale=2, model="Dlib")] if several else []))
     text = read(measured).text
     parts = list(everything_in(measured))
     assert not [told for part in parts for told in TOLD[type(part)](part) if told not in text]
@@ -294,11 +294,11 @@ def missing_people(searches: Identification, fnir: Rate) -> Identification:
 
 
 def test_the_best_of_several_is_told_and_all_are_compared() -> None:
-    better, worse = made(), made(scale=9, detector="dlib", model="SFace")
+    better, worse = made(), made(scale=9, detector="dlib", model="Dlib")
     page = read(evaluation(worse, better))
-    assert "That is with mtcnn + Dlib, which finds most here." in page.text
+    assert "That is with centerface + SFace, which finds most here." in page.text
     assert "All combinations on the same photos" in page.text
-    assert page.text.count("dlib + SFace") > 4
+    assert page.text.count("dlib + Dlib") > 4
     # The drawings tell them apart without colour too.
     lines = {a["style"] for a in page.all("path") if "--series" in (a.get("style") or "")}
     assert any("stroke-dasharray" in (line or "") and "--series-1" in (line or "") for line in lines)
@@ -456,7 +456,7 @@ def test_drawings_have_the_colours_of_the_document(document: str) -> None:
 
 
 def test_two_renderings_are_the_same(document: str) -> None:
-    again = render(evaluation(made(), made(scale=2, detector="dlib", model="SFace")), picture)
+    again = render(evaluation(made(), made(scale=2, detector="dlib", model="Dlib")), picture)
     assert again == document
 
 

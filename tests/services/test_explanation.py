@@ -25,7 +25,7 @@ MATCH = Match(
     margin=0.012,
     confidence=None,
     false_alert_probability=0.0025,
-    model_name="Dlib",
+    model_name="SFace",
     metric=Metric.COSINE,
 )
 
@@ -37,7 +37,7 @@ def face(verdict: Verdict, *matches: Match, reasons: tuple[QualityReason, ...] =
 def test_a_match_names_distance_limit_false_alerts_and_margin() -> None:
     said = explain(face(Verdict.MATCH, MATCH), POLICY)
     assert said == (
-        "The distance to Ada is 0.0300 (cosine, Dlib): within the match threshold of 0.0500; 0.25% of faces of people "
+        "The distance to Ada is 0.0300 (cosine, SFace): within the match threshold of 0.0500; 0.25% of faces of people "
         "who are not on such a list of 307 photos come so near to somebody on it; "
         "the next person is 0.0120 farther."
     )
@@ -57,7 +57,7 @@ def test_a_rare_false_alert_is_not_rounded_to_never() -> None:
 def test_without_a_calibration_nothing_is_said_of_false_alerts() -> None:
     plain = replace(MATCH, false_alert_probability=None, margin=None)
     said = explain(face(Verdict.MATCH, plain), Policy(Metric.COSINE, 0.05, 0.06))
-    assert said == "The distance to Ada is 0.0300 (cosine, Dlib): within the match threshold of 0.0500."
+    assert said == "The distance to Ada is 0.0300 (cosine, SFace): within the match threshold of 0.0500."
 
 
 def test_a_cleared_match_is_named_beside_what_counts() -> None:

@@ -22,7 +22,7 @@ from tests.api.test_blacklist import enroll
 from tests.conftest import serving
 from tests.painted import GREEN, RED, photo
 
-SPACE = "Dlib/painted"
+SPACE = "SFace/painted"
 GOOD = FaceQuality(side=100, confidence=1.0, brightness=50.0, sharpness=90.0, shadows=0.0, highlights=0.0)
 
 
@@ -46,7 +46,7 @@ async def store(services: Services, people: list[list[Vector]]) -> Stored:
                     width=100,
                     height=100,
                     face=Face(Box(0, 0, 100, 100), Landmarks(), 1.0),
-                    detector="mtcnn",
+                    detector="centerface",
                     embedded=[Embedded(SPACE, vector)],
                     image_id=f"{number}-{place}",
                     quality=GOOD,
@@ -95,7 +95,7 @@ def spreads(
 
 @pytest.mark.parametrize("metric", EMBEDDING_METRICS)
 async def test_findings_are_those_of_comparing_everything(settings: Settings, metric: EmbeddingMetric) -> None:
-    together = default_threshold("Dlib", metric)
+    together = default_threshold("SFace", metric)
     assert together is not None
     threshold, review_threshold = 0.3 * together, 0.6 * together
     random = np.random.default_rng(11)
@@ -149,7 +149,7 @@ async def test_false_alerts_are_those_of_the_calibration_in_force(
     await enroll(client, "Eva", photo(GREEN))
     before = await services.report.report(DEFAULT_COLLECTION)
     curve = FalseAlertCurve(Metric.COSINE, 500, (2,), (0.04, 0.05, 0.07), (((0.001), 0.004, 0.1),))
-    calibration = Calibration(None, "photos at the door", "mtcnn", SPACE, AlertBudget(200, 10), (curve,), None)
+    calibration = Calibration(None, "photos at the door", "centerface", SPACE, AlertBudget(200, 10), (curve,), None)
     collection = await services.collections.get(DEFAULT_COLLECTION)
     async with services.database.write() as connection:
         await calibrations.insert_calibration(connection, collection.id, calibration)

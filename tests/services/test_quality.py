@@ -38,7 +38,7 @@ ADMIRAL = Face(
     _points((308.2, 186.0), (220.4, 190.2), (268.3, 237.4), (303.6, 272.9), (231.7, 277.0)),
     0.989,
 )
-"""What mtcnn finds in the two samples."""
+"""What centerface finds in the two samples."""
 
 NOISE = np.random.default_rng(11).integers(0, 256, (200, 200, 3), np.uint8)
 NOTHING = Landmarks()
@@ -202,7 +202,7 @@ def test_a_good_photo_is_good_enough(name: str, face: Face, points: int) -> None
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
 async def test_a_square_of_one_colour_lacks_nothing(image_format: str) -> None:
     image = decode(photo(RED, GREEN, BLUE, YELLOW, image_format=image_format), max_pixels=10**7)
-    faces = await PaintedBackend().detect(image, "mtcnn")
+    faces = await PaintedBackend().detect(image, "centerface")
     assert len(faces) == 4
     for face in faces:
         assert ENROLLMENT_LIMITS.reasons(assess(image, face)) == ()

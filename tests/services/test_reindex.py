@@ -20,7 +20,7 @@ def reindexing(services: Services) -> ReindexService:
 
 
 async def found_by_sface(client: httpx.AsyncClient, data: bytes) -> list[str]:
-    body = {"images": [inline(data)], "model_name": "SFace", "threshold": 0.05}
+    body = {"images": [inline(data)], "model_name": "Dlib", "threshold": 0.05}
     (result,) = (await client.post("/process/process-images", json=body)).json()
     return [match["name"] for face in result["faces"] for match in face["blacklist_matches"]]
 
@@ -36,7 +36,7 @@ async def test_an_unreadable_photo_does_not_hide_the_others(
     broken = await enroll(client, "Ada", photo(RED))
     stored_photo(settings, broken).write_bytes(b"gone bad")
     assert await found_by_sface(client, photo(RED)) == []
-    report = await reindexing.reindex("SFace")
+    report = await reindexing.reindex("Dlib")
     assert [image.id for image in report.unreadable] == [broken["images"][0]["id"]]
     await client.delete(f"/blacklist/{broken['id']}/")
     await enroll(client, "Eve", photo(GREEN))
@@ -54,9 +54,9 @@ async def test_an_interrupted_run_goes_on_where_it_was(client: httpx.AsyncClient
     for name in ("Ada", "Eve", "Bob"):
         await enroll(client, name, photo(RED))
     with pytest.raises(Interrupted):
-        await reindexing.reindex("SFace", stop_after_one)
+        await reindexing.reindex("Dlib", stop_after_one)
     seen: list[tuple[int, int]] = []
-    report = await reindexing.reindex("SFace", lambda done, total: seen.append((done, total)))
+    report = await reindexing.reindex("Dlib", lambda done, total: seen.append((done, total)))
     assert report.embedded == 2
     assert seen == [(0, 2), (1, 2), (2, 2)]
     assert sorted(await found_by_sface(client, photo(RED))) == ["Ada", "Bob", "Eve"]

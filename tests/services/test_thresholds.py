@@ -20,14 +20,14 @@ from facescreen.services.thresholds import (
     shipped_calibration,
 )
 
-DEFAULTS = ScreeningDefaults("mtcnn", "Dlib", Metric.COSINE, None, None, AlertBudget(100, 10))
-BY_BUDGET = Plan("mtcnn", "Dlib", "mtcnn", "Dlib", Metric.COSINE, None, None, all_references=False)
+DEFAULTS = ScreeningDefaults("centerface", "SFace", Metric.COSINE, None, None, AlertBudget(100, 10))
+BY_BUDGET = Plan("centerface", "SFace", "centerface", "SFace", Metric.COSINE, None, None, all_references=False)
 LONGEST_MEASURED = 838
 sizes = st.integers(0, 1_000_000)
 
 
 def shipped(one_in: int = 100, review_one_in: int = 10) -> Calibration:
-    found = shipped_calibration("Dlib", AlertBudget(one_in, review_one_in))
+    found = shipped_calibration("SFace", AlertBudget(one_in, review_one_in))
     assert found is not None
     return found
 
@@ -52,7 +52,7 @@ def test_a_smaller_budget_is_never_wider(size: int, one: int, other: int) -> Non
 
 @given(sizes, st.sampled_from(EMBEDDING_METRICS))
 def test_nobody_counts_who_is_farther_than_photos_of_one_person_are(size: int, metric: EmbeddingMetric) -> None:
-    one_to_one = default_threshold("Dlib", metric)
+    one_to_one = default_threshold("SFace", metric)
     assert one_to_one is not None
     policy = resolve_policy(replace(BY_BUDGET, metric=metric), shipped(2, 2), size)
     assert policy.review_threshold <= one_to_one
@@ -90,10 +90,10 @@ def test_far_beyond_what_was_measured_the_tightest_threshold_stays_and_tells_wha
 
 
 def test_without_evidence_a_threshold_is_needed() -> None:
-    with pytest.raises(ThresholdRequiredError, match="never measured for Dlib"):
+    with pytest.raises(ThresholdRequiredError, match="never measured for SFace"):
         resolve_policy(BY_BUDGET, None, 10)
     assert resolve_policy(replace(BY_BUDGET, threshold=0.1), None, 10).review_threshold == 0.1
-    assert shipped_calibration("SFace", DEFAULTS.budget) is None
+    assert shipped_calibration("Dlib", DEFAULTS.budget) is None
 
 
 def test_a_budget_beyond_what_was_measured_is_not_guessed() -> None:
@@ -107,7 +107,7 @@ def test_a_configured_threshold_belongs_to_its_model_and_geometry() -> None:
     assert asked_thresholds(ScreeningOptions(metric=Metric.ANGULAR), configured)[0] == pytest.approx(
         convert(0.05, Metric.COSINE, Metric.ANGULAR)
     )
-    for options in (ScreeningOptions(model="SFace"), ScreeningOptions(metric=Metric.EUCLIDEAN)):
+    for options in (ScreeningOptions(model="Dlib"), ScreeningOptions(metric=Metric.EUCLIDEAN)):
         assert asked_thresholds(options, configured) == (None, None)
     assert asked_thresholds(ScreeningOptions(threshold=0.01), configured) == (0.01, 0.06)
 

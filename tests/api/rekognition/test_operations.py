@@ -185,7 +185,7 @@ def person(aws: Any, faces: str, user_id: str, *colours: Colour, **more: Any) ->
 def resemblance(one: Colour, other: Colour) -> float:
     """What the service says of the two: the painted backend's embedding of a colour is its place around mid-grey."""
     a, b = ((np.array(colour) / 255 - 0.5).astype(np.float32) for colour in (one, other))
-    return similarity("Dlib", float(distances(Metric.COSINE, a, b[np.newaxis])[0]))
+    return similarity("SFace", float(distances(Metric.COSINE, a, b[np.newaxis])[0]))
 
 
 def matched(answer: dict[str, Any]) -> list[str]:
@@ -538,7 +538,7 @@ def test_the_largest_face_of_an_image_is_searched(aws: Any, faces: str) -> None:
     assert answer["SearchedFaceBoundingBox"] == {"Left": 0.55, "Top": 0.1, "Width": 0.25, "Height": 0.5}
     assert answer["SearchedFaceConfidence"] == 99
     assert matched(answer) == [blue]
-    assert answer["FaceMatches"][0]["Similarity"] == pytest.approx(similarity("Dlib", 0.0), abs=1e-6)
+    assert answer["FaceMatches"][0]["Similarity"] == pytest.approx(similarity("SFace", 0.0), abs=1e-6)
     identical = aws.search_faces_by_image(CollectionId=faces, Image=painted(RED), FaceMatchThreshold=100)
     assert matched(identical) == [red]
 
@@ -830,12 +830,12 @@ def crowd(server: Running, faces: str, size: int) -> None:
             image = database.execute(
                 "INSERT INTO reference_images (collection_id, entry_id, photo, status, face_id, image_id, sha256,"
                 " width, height, x, y, w, h, landmarks, confidence, detector, created_at)"
-                " VALUES (?, ?, ?, 'active', ?, ?, '', 9, 9, 0, 0, 9, 9, '{}', 1, 'mtcnn', ?)",
+                " VALUES (?, ?, ?, 'active', ?, ?, '', 9, 9, 0, 0, 9, 9, '{}', 1, 'centerface', ?)",
                 (within, entry, f"{faces}-{number}", str(uuid.uuid4()), str(uuid.uuid4()), moment),
             ).lastrowid
             database.execute(
                 "INSERT INTO embeddings (reference_image_id, space, collection_id, vector) VALUES (?, ?, ?, ?)",
-                (image, "Dlib/painted", within, vector.tobytes()),
+                (image, "SFace/painted", within, vector.tobytes()),
             )
 
 
@@ -1094,7 +1094,7 @@ def test_the_switch_lets_this_machine_ask_unsigned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{}, {"rekognition_access_keys": (), "rekognition_allow_unsigned": True}])
 def test_a_model_without_similarity_cannot_serve(tmp_path: Path, more: dict[str, Any]) -> None:
-    settings = settings_in(tmp_path, model_name="SFace", **more)
+    settings = settings_in(tmp_path, model_name="Dlib", **more)
 
     async def start() -> None:
         async with open_services(settings, PaintedBackend()):
