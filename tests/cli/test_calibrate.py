@@ -61,7 +61,7 @@ def test_what_comes_with_a_model_is_made_without_a_list_or_a_database(tmp_path: 
     assert document["source"] == done.stdout.strip()
     assert document["source"].startswith("two people: 2 faces of 2 people")
     assert (document["detector"], document["space"]) == ("centerface", MODELS["SFace"].space)
-    assert [FalseAlertCurve.from_document(curve).faces for curve in document["curves"]] == [2, 2, 2]
+    assert [FalseAlertCurve.from_document(curve).faces for curve in document["curves"]] == [2, 2]
     assert not (tmp_path / "data").exists()
 
 
