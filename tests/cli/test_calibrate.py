@@ -46,7 +46,7 @@ def test_thresholds_are_printed_and_hold_from_then_on(folder: Path) -> None:
 def test_too_few_faces_stop_with_one_line(folder: Path) -> None:
     done = facescreen(folder, "calibrate", "strangers", "--one-in", "50", "--review-one-in", "5")
     assert done.returncode == 2
-    assert "needs at least 50 faces; only 1 were usable" in done.stderr.splitlines()[-1]
+    assert "needs at least 50 faces, and 1 are usable" in done.stderr.splitlines()[-1]
 
 
 def test_what_comes_with_a_model_is_made_without_a_list_or_a_database(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Thresholds that are chosen by the false alerts of faces that are not on the list."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -202,11 +203,11 @@ async def test_it_holds_for_one_collection_and_one_model(
     await services.collections.create("other")
     await enroll(client, "Bob", photo(BLUE))
     with_another_model = CalibrationOptions(model="Dlib", one_in=10, review_one_in=2)
-    of_sface = await calibrate(calibration, thirty, with_another_model)
-    assert of_sface.calibration.space == "Dlib/painted"
+    of_another = await calibrate(calibration, thirty, with_another_model)
+    assert of_another.calibration.space == "Dlib/painted"
     assert (await calibration.in_force(DEFAULT_COLLECTION)).calibration.id is None
-    of_dlib = await calibrate(calibration, thirty)
-    assert (await calibration.in_force(DEFAULT_COLLECTION)).calibration.id == of_dlib.calibration.id
+    of_the_default = await calibrate(calibration, thirty)
+    assert (await calibration.in_force(DEFAULT_COLLECTION)).calibration.id == of_the_default.calibration.id
     assert (await calibration.in_force("other")).calibration.id is None
 
 
@@ -240,11 +241,16 @@ async def test_photos_are_sought_in_all_folders(calibration: CalibrationService,
     assert progress[-1] == (33, 33)
 
 
-async def test_too_few_faces_are_refused(calibration: CalibrationService, services: Services, thirty: Path) -> None:
-    with pytest.raises(CalibrationEvidenceError, match="needs at least 31 faces; only 30 were usable"):
+async def test_too_few_faces_are_refused(
+    calibration: CalibrationService, services: Services, thirty: Path, tmp_path: Path
+) -> None:
+    wanted = re.escape("add photos, or allow more false alerts, as with --one-in 30")
+    with pytest.raises(CalibrationEvidenceError, match=rf"needs at least 31 faces, and 30 are usable: {wanted}$"):
         await calibrate(calibration, thirty, CalibrationOptions(one_in=31, review_one_in=2))
-    with pytest.raises(CalibrationEvidenceError, match="needs at least 100 faces"):
+    with pytest.raises(CalibrationEvidenceError, match=rf"needs at least 1500 faces, and 30 are usable: {wanted}$"):
         await calibrate(calibration, thirty, CalibrationOptions())
+    with pytest.raises(CalibrationEvidenceError, match=r"and 0 are usable: add photos$"):
+        await calibrate(calibration, write(tmp_path / "empty", []))
     await services.collections.create("empty")
     with pytest.raises(CalibrationEvidenceError, match="no reference photo"):
         await calibrate(calibration, thirty, collection="empty")

@@ -298,10 +298,10 @@ class CalibrationService:
         if not ids:
             raise CalibrationEvidenceError("the collection has no reference photo to compare faces with")
         probes = await self._reader.read(folder, progress, detector=detector, model=model)
-        if len(probes.vectors) < budget.one_in:
+        if (usable := len(probes.vectors)) < budget.one_in:
             raise CalibrationEvidenceError(
-                f"one false alert in {budget.one_in} needs at least {budget.one_in} faces; "
-                f"only {len(probes.vectors)} were usable"
+                f"one false alert in {budget.one_in} needs at least {budget.one_in} faces, and {usable} are usable: "
+                "add photos" + f", or allow more false alerts, as with --one-in {usable}" * (usable > 0)
             )
         searches = ImpostorSearches(probes.vectors, references)
         await asyncio.to_thread(_refuse_listed, searches, probes)
