@@ -451,7 +451,7 @@ def _facade(
     if is_open and not has_similarity(settings.model_name):
         raise StartupError(
             f"MODEL_NAME: the similarity of {settings.model_name} was never measured, which /rekognition needs; "
-            "choose Dlib, or set neither REKOGNITION_ACCESS_KEYS nor REKOGNITION_ALLOW_UNSIGNED"
+            "choose SFace, or set neither REKOGNITION_ACCESS_KEYS nor REKOGNITION_ALLOW_UNSIGNED"
         )
     return Facade(
         faces=FaceService(

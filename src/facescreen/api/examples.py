@@ -25,10 +25,10 @@ PROCESS: dict[str, Example] = {
         "summary": "Another metric and a stricter threshold",
         "value": {
             "images": ["samples/astronaut.jpg"],
-            "detector_backend": "mtcnn",
-            "model_name": "Dlib",
+            "detector_backend": "centerface",
+            "model_name": "SFace",
             "distance_metric": "euclidean_l2",
-            "threshold": 0.3,
+            "threshold": 0.9,
         },
     },
     "one bad image": {
