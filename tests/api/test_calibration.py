@@ -10,7 +10,7 @@ from facescreen.factory import Services
 from facescreen.services.calibration import CalibrationOptions
 from tests.api.test_blacklist import enroll
 from tests.conftest import serving
-from tests.painted import RED, PaintedBackend, inline, photo
+from tests.painted import RED, UNMEASURED, PaintedBackend, inline, photo
 from tests.services.test_calibration import strangers, write
 
 
@@ -26,7 +26,7 @@ async def test_it_is_told_and_taken_back(client: httpx.AsyncClient, services: Se
     shipped = (await client.get("/collections/default/calibration")).json()
     assert (shipped["id"], shipped["created_at"], shipped["list_size"]) == (None, None, 1)
     assert "Labeled Faces in the Wild" in shipped["source"]
-    assert (shipped["one_in"], shipped["review_one_in"]) == (100, 10)
+    assert (shipped["one_in"], shipped["review_one_in"]) == (1500, 50)
     options = CalibrationOptions(one_in=10, review_one_in=2)
     await services.calibration.calibrate(
         write(tmp_path / "probes", strangers(20)), options, collection="default", source="strangers"
@@ -63,7 +63,7 @@ async def test_a_configured_threshold_goes_first(settings: Settings) -> None:
 
 
 async def test_a_model_that_nobody_measured_has_none(settings: Settings) -> None:
-    unmeasured = settings.model_copy(update={"model_name": "Dlib", "match_threshold": 0.6})
+    unmeasured = settings.model_copy(update={"model_name": UNMEASURED, "match_threshold": 0.6})
     async with serving(unmeasured, PaintedBackend()) as client:
         answer = await client.get("/collections/default/calibration")
     assert (answer.status_code, answer.json()["code"]) == (404, "calibration_not_found")

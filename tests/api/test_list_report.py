@@ -15,14 +15,14 @@ from facescreen.factory import Services
 from facescreen.recognition.catalog import default_threshold
 from tests.api.test_blacklist import enroll
 from tests.conftest import serving
-from tests.painted import BLUE, GREEN, RED, YELLOW, Colour, photo
+from tests.painted import BLUE, GREEN, RED, UNMEASURED, YELLOW, Colour, photo
 
 SAME: Colour = (230, 50, 20)
 """As near to red as another photo of the same person: 0.011."""
 ALIKE: Colour = (230, 80, 20)
 """As near to red as somebody who looks like that person: 0.050."""
-ORANGE: Colour = (230, 110, 20)
-"""Farther from red than two photos of one person are: 0.127."""
+LIME: Colour = (230, 240, 20)
+"""Farther from red than two photos of one person are: 0.708."""
 THRESHOLD, REVIEW_THRESHOLD = 0.03, 0.08
 ONE_TO_ONE = default_threshold("SFace", Metric.COSINE)
 BLURRED = 1.0
@@ -104,7 +104,7 @@ async def test_people_who_look_alike(client: httpx.AsyncClient) -> None:
 
 
 async def test_photos_of_one_entry_that_show_two_people(client: httpx.AsyncClient) -> None:
-    ada = await enroll(client, "Ada", photo(ORANGE), photo(RED), photo(SAME))
+    ada = await enroll(client, "Ada", photo(LIME), photo(RED), photo(SAME))
     first, second, _ = (image["id"] for image in ada["images"])
     found = await report(client)
     (finding,) = of_kind(found, "photos_disagree")
@@ -216,9 +216,7 @@ async def test_each_collection_has_its_own_report(client: httpx.AsyncClient) -> 
 
 
 async def test_a_model_without_measurements_says_so(settings: Settings) -> None:
-    """Nobody measured this model by this metric."""
-    chosen = {"model_name": "Dlib", "distance_metric": Metric.EUCLIDEAN}
-    async with serving(settings.model_copy(update=chosen)) as client:
+    async with serving(settings.model_copy(update={"model_name": UNMEASURED})) as client:
         await enroll(client, "Ada", photo(RED), photo(GREEN))
         await enroll(client, "Eva", photo(YELLOW))
         found = await report(client)

@@ -19,6 +19,7 @@ from facescreen.services.thresholds import (
     resolve_policy,
     shipped_calibration,
 )
+from tests.painted import UNMEASURED
 
 DEFAULTS = ScreeningDefaults("centerface", "SFace", Metric.COSINE, None, None, AlertBudget(100, 10))
 BY_BUDGET = Plan("centerface", "SFace", "centerface", "SFace", Metric.COSINE, None, None, all_references=False)
@@ -93,7 +94,7 @@ def test_without_evidence_a_threshold_is_needed() -> None:
     with pytest.raises(ThresholdRequiredError, match="never measured for SFace"):
         resolve_policy(BY_BUDGET, None, 10)
     assert resolve_policy(replace(BY_BUDGET, threshold=0.1), None, 10).review_threshold == 0.1
-    assert shipped_calibration("Dlib", DEFAULTS.budget) is None
+    assert shipped_calibration(UNMEASURED, DEFAULTS.budget) is None
 
 
 def test_a_budget_beyond_what_was_measured_is_not_guessed() -> None:

@@ -36,7 +36,7 @@ from facescreen.factory import open_services
 from facescreen.main import create_app
 from facescreen.recognition.catalog import similarity
 from tests.loopback_aws import CREDENTIALS, s3_server
-from tests.painted import BLUE, GREEN, RED, YELLOW, Colour, PaintedBackend, inline, photo
+from tests.painted import BLUE, GREEN, RED, UNMEASURED, YELLOW, Colour, PaintedBackend, inline, photo
 from tests.rekognition_server import RekognitionServer
 
 KEY_ID, SECRET = "AKIDEXAMPLE", "a-made-up-secret"
@@ -45,7 +45,7 @@ REGION = "eu-west-1"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 # Reds that are one person's, less and less.
-REDDISH, ORANGE = (230, 70, 20), (230, 86, 20)
+REDDISH, ORANGE = (230, 130, 20), (230, 210, 20)
 
 
 @dataclass(frozen=True)
@@ -716,7 +716,7 @@ def test_a_result_names_nobody_twice_unless_it_was_asked_to(
 ) -> None:
     (red,) = index(aws, faces, RED, ExternalImageId="red")
     (orange,) = index(aws, faces, ORANGE, ExternalImageId="orange")
-    body = {"images": [inline(photo(ORANGE))], "collection": faces, "threshold": 0.2}
+    body = {"images": [inline(photo(ORANGE))], "collection": faces, "threshold": 0.6}
     options = {"all_references": all_references}
     (before,) = rest.post("/process/process-images", json=body, params=options).raise_for_status().json()
     assert [match["name"] for match in before["faces"][0]["blacklist_matches"]] == ["orange", "red"]
@@ -1094,7 +1094,7 @@ def test_the_switch_lets_this_machine_ask_unsigned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{}, {"rekognition_access_keys": (), "rekognition_allow_unsigned": True}])
 def test_a_model_without_similarity_cannot_serve(tmp_path: Path, more: dict[str, Any]) -> None:
-    settings = settings_in(tmp_path, model_name="Dlib", **more)
+    settings = settings_in(tmp_path, model_name=UNMEASURED, **more)
 
     async def start() -> None:
         async with open_services(settings, PaintedBackend()):
