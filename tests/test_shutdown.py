@@ -66,7 +66,6 @@ async def _serve(folder: Path, **environment: str) -> AsyncIterator[tuple[subpro
         "TMPDIR": str(folder / "tmp"),
         "PORT": str(port),
         "IMAGE_INPUT_ROOTS": str(SAMPLES),
-        "DETECTOR_BACKEND": "dlib",  # which loads in a moment
         "MAX_QUEUED_REQUESTS": "16",
         **environment,
     }
