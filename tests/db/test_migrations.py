@@ -253,8 +253,8 @@ async def test_what_was_decided_by_scores_stays_readable(old: Settings) -> None:
         crowded = {"entry_id": eve, "name": "Eve", "grade": "possible", "distance": 0.04, "score": 0.085}
         _copy(connection, "matches", 10, id=22, face_id=face, **crowded)
         connection.execute(
-            "INSERT INTO calibrations VALUES"
-            " (1, 1, 'SFace/painted', 'centerface', 'door', 100, 10, ?, '2026-11-01 10:00')",
+            "INSERT INTO calibrations"
+            " VALUES (1, 1, 'SFace/painted', 'centerface', 'door', 100, 10, ?, '2026-11-01 10:00')",
             [json.dumps([*({**curve, "crowding": None} for curve in plain), scores])],
         )
     await upgrade(old)
