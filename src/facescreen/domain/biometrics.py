@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from facescreen.domain.distances import EmbeddingMetric, Metric, from_cosine, unit
 from facescreen.domain.evaluation import (
@@ -43,6 +42,9 @@ def rate(count: float, total: int) -> Rate:
     """
     if not 0 <= count <= total or total < 1:
         raise ValueError("a share is of one or more, and at most all of them")
+    # A service never needs it, and it would load for a third of a second at every start.
+    from scipy.special import betaincinv  # noqa: PLC0415
+
     low = float(betaincinv(count, total - count + 1, 0.025)) if count > 0 else 0.0
     high = float(betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
     return Rate(count, total, count / total, low, high)

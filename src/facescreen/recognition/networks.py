@@ -32,6 +32,17 @@ def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
     Args:
         threads: processors that one run may use.
     """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin would take the processors that other requests compute on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(_repaired(path), options, providers=_PROVIDERS)
+
+
+def _repaired(path: Path) -> bytes:
+    """The file as the runtime is to read it."""
     model = onnx.load(path)
     graph = model.graph
     constants: _Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -47,13 +58,7 @@ def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
         [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used],
     )
     _free_sizes(repaired)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Waiting threads that spin would take the processors that other requests compute on.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return ort.InferenceSession(_serialized(repaired, model), options, providers=_PROVIDERS)
+    return _serialized(repaired, model)
 
 
 def _without_constant_nodes(model: ModelProto, constants: _Constants) -> list[NodeProto]:
