@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import dlib
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,6 +79,7 @@ def test_a_similarity_never_mirrors() -> None:
     assert np.linalg.det(similarity(source, source * [-1, 1])[:, :2]) > 0
 
 
+@hypothesis.settings(deadline=None)  # the first example loads the landmark model
 @given(
     scale=st.floats(0.8, 2), degrees=st.floats(-40, 40), crop=st.sampled_from([Crop.DLIB, Crop.ARCFACE, Crop.OPENFACE])
 )
