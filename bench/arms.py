@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facescreen.images.decode import decode
-from facescreen.recognition.catalog import MODELS
+from facescreen.recognition.catalog import DETECTORS, MODELS
 from facescreen.recognition.detectors import load_detector
 from facescreen.recognition.embedders import load_embedder
+from facescreen.recognition.networks import repaired_network
 from facescreen.recognition.weights import WeightStore
 
 from .service import (
@@ -34,6 +35,11 @@ from .service import (
     random_embeddings,
     request,
 )
+
+_DEEPFACE_NAMES = {
+    "face_recognition_sface_2021dec_int8bq.onnx": "face_recognition_sface_2021dec.onnx",
+}
+"""What DeepFace calls the files of weights, where its name for them is not the service's."""
 
 
 class Timing(NamedTuple):
@@ -69,7 +75,11 @@ class _Bare(_Arm):
 
 
 class _DeepFace(_Arm):
-    """``DeepFace.represent`` on a JPEG that the service's decoder decodes, and a search by NumPy."""
+    """``DeepFace.represent`` on a JPEG that the service's decoder decodes, and a search by NumPy.
+
+    DeepFace has code of its own around the same weights. It reads only repaired ONNX files of models, so it gets the
+    service's repairs too; its own file of ``SFace`` has float weights from the start.
+    """
 
     def __init__(self, photos: Sequence[Path], references: int, scratch: Path) -> None:
         self._deepface = _import_deepface(scratch)
@@ -91,12 +101,16 @@ class _DeepFace(_Arm):
 def _import_deepface(home: Path) -> Any:  # noqa: ANN401 - it has no types
     weights = home / ".deepface" / "weights"
     weights.mkdir(parents=True)
-    for path in WeightStore(Path.home()).require(MODELS[MODEL]):
+    store = WeightStore(Path.home())
+    for path in store.require(DETECTORS[DETECTOR]):
         (weights / path.name).symlink_to(path)
-    # The engine runs neither mtcnn nor Dlib; this one lets DeepFace start without the package tf-keras.
+    for path in store.require(MODELS[MODEL]):
+        there = weights / _DEEPFACE_NAMES.get(path.name, path.name)
+        if path.suffix == ".onnx":
+            there.write_bytes(repaired_network(path))
+        else:
+            there.symlink_to(path)
     os.environ.update(DEEPFACE_HOME=str(home), DEEPFACE_BACKEND_ENGINE="onnx", DEEPFACE_LOG_LEVEL="40")
-    # First, so that mtcnn runs on the same Keras as in the service; DeepFace asks for another one.
-    importlib.import_module("mtcnn")
     return importlib.import_module("deepface.DeepFace")
 
 
@@ -167,7 +181,7 @@ def own_process() -> Iterator[tuple[ProcessPoolExecutor, PeakMemory]]:
 
 
 def _hush() -> None:
-    # TensorFlow writes pages to the error stream whatever it is told; what goes wrong comes back through the pool.
+    # Libraries write remarks to the error stream; what goes wrong comes back through the pool.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 

@@ -21,13 +21,7 @@ _Constants = dict[str, NDArray[np.generic]]
 
 
 def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
-    """A session that computes what the file says, for any number of images of any size that its layers take.
-
-    - Files that list their weights as inputs keep the runtime from folding anything: only the images are an input.
-    - Quantized weights are made float once, instead of at every run.
-    - ``PRelu``, which the runtime is slow at, becomes ``Relu(x) * (1 - slope) + x * slope``.
-
-    Safe for concurrent use.
+    """A session that runs :func:`repaired_network`. Safe for concurrent use.
 
     Args:
         threads: processors that one run may use.
@@ -38,11 +32,16 @@ def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
     # Waiting threads that spin would take the processors that other requests compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return ort.InferenceSession(_repaired(path), options, providers=_PROVIDERS)
+    return ort.InferenceSession(repaired_network(path), options, providers=_PROVIDERS)
 
 
-def _repaired(path: Path) -> bytes:
-    """The file as the runtime is to read it."""
+def repaired_network(path: Path) -> bytes:
+    """An ONNX file that computes what this one says, for any number of images of any size that its layers take.
+
+    - Files that list their weights as inputs keep the runtime from folding anything: only the images are an input.
+    - Quantized weights are made float once, instead of at every run.
+    - ``PRelu``, which the runtime is slow at, becomes ``Relu(x) * (1 - slope) + x * slope``.
+    """
     model = onnx.load(path)
     graph = model.graph
     constants: _Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
