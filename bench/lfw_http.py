@@ -9,9 +9,9 @@ screened photo the most prominent one, as ``facescreen evaluate`` has it; a phot
 LFW is a research dataset of public figures and known to be unbalanced; its figures compare methods and promise nothing.
 """
 
+import argparse
 import asyncio
 import math
-import sys
 from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -122,4 +122,8 @@ def prominence(face: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("service")
+    parser.add_argument("images", type=Path)
+    arguments = parser.parse_args()
+    main(arguments.service, arguments.images)

@@ -1,6 +1,6 @@
 """Whether facescreen on Rekognition says what the local backend says, on Labeled Faces in the Wild.
 
-    python bench/lfw_rekognition.py http://127.0.0.1:8000 http://127.0.0.1:8001 LFW/images
+    python -m bench.lfw_rekognition http://127.0.0.1:8000 http://127.0.0.1:8001 LFW/images
 
 The first service compares embeddings. The second one runs with ``FACE_PROCESSING_BACKEND=aws_rekognition`` and has the
 first one's ``/rekognition`` for its Rekognition, so that both see with the same model, and every difference is one of
@@ -18,9 +18,10 @@ from typing import Any
 
 import httpx
 
-from bench.lfw_http import Photo, identification
-from facescreen.domain.distances import Metric
-from facescreen.recognition.catalog import default_threshold, similarity
+from facescreen.recognition.catalog import similarity
+
+from .lfw_http import Photo, identification
+from .service import MODEL, THRESHOLD
 
 AT_ONCE = 2
 COLLECTION = "lfw"
@@ -81,10 +82,8 @@ async def compare(
     local: httpx.AsyncClient, rekognition: httpx.AsyncClient, *, listed: Sequence[Photo], probes: Sequence[Photo]
 ) -> Agreement:
     """Screen the probes with both services, clients of whose ``/api/v1`` are given, at the same operating point."""
-    threshold = default_threshold("Dlib", Metric.COSINE)
-    assert threshold is not None
-    one = await _screened(local, listed, probes, threshold=threshold)
-    other = await _screened(rekognition, listed, probes, threshold=1 - similarity("Dlib", threshold) / 100)
+    one = await _screened(local, listed, probes, threshold=THRESHOLD)
+    other = await _screened(rekognition, listed, probes, threshold=1 - similarity(MODEL, THRESHOLD) / 100)
     faces = boxes = verdicts = unseen = people = largest = largest_people = 0
     differences = []
     for mine, theirs in zip(one, other, strict=True):
