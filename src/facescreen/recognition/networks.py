@@ -31,6 +31,8 @@ def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     # Waiting threads that spin would take the processors that other requests compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A pattern of memory is kept for each size of image that ever came.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     return ort.InferenceSession(repaired_network(path), options, providers=_PROVIDERS)
 
