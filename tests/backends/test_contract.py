@@ -48,7 +48,7 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         return
     pool = WorkPool(threads=2)
     backend = LocalBackend(
-        detector="centerface", model="SFace", detector_max_side=1024, weights=WeightStore(tmp_path), pool=pool
+        detector="centerface", model="SFace", detector_max_side=None, weights=WeightStore(tmp_path), pool=pool
     )
     await backend.load()
     one, other = (pixels((SAMPLES / name).read_bytes()) for name in ("astronaut.jpg", "grace_hopper.jpg"))
