@@ -19,6 +19,9 @@ from tests.painted_server import server_process
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
+CYAN: Colour = (20, 230, 230)
+"""Nobody on the list."""
+
 Call = tuple[str, str, dict[str, Any]]
 """Method, path and what else httpx is given."""
 
@@ -82,7 +85,7 @@ def _call(random: Random, path: str) -> Call:
 
 
 def _picture(random: Random) -> str:
-    people = random.choices([RED, GREEN, BLUE, YELLOW], k=random.randrange(4))
+    people = random.choices([RED, GREEN, BLUE, YELLOW, CYAN], k=random.randrange(4))
     return inline(photo(*(_near(colour, random) for colour in people)))
 
 
