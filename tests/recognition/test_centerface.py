@@ -106,6 +106,18 @@ def test_the_network_is_shown_one_bounded_tile_at_a_time(blind: Blind, width: in
     assert finest**2 * width * height < pixels < 1.6 * finest**2 * width * height
 
 
+def test_a_face_that_a_tile_cuts_is_left_to_another_view(blind: Blind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something as large as the view is seen in every view: only the whole image shows all of it."""
+
+    def see(patches: NDArray[np.uint8]) -> list[Sightings]:
+        (_, rows, columns, _) = patches.shape
+        return [Sightings(np.array([[[0.0, 0.0], [columns, rows]]]), np.ones(1), np.zeros((1, 5, 2)))]
+
+    monkeypatch.setattr(blind, "see", see)
+    found = blind.look(np.zeros((1000, 1500, 3), np.uint8), side=1500)
+    assert found.corners.tolist() == [[[0, 0], pytest.approx([1500, 1000])]]
+
+
 @pytest.mark.parametrize("size", [(20, 20), (736, 736), (640, 480), (300, 736)])
 def test_an_image_that_fits_is_seen_once_and_as_it_is(blind: Blind, size: tuple[int, int]) -> None:
     image = np.random.default_rng(5).integers(0, 256, (*size, 3), np.uint8)

@@ -20,13 +20,12 @@ QUARTERS: Final = (0, 1, 2, 3)
 _LARGEST_TILT: Final = 45.0
 """Degrees to either side within which a head counts as upright: half of a quarter turn."""
 
-_LARGEST_MISFIT: Final = 6.0
-_LEAST_EYE_DISTANCE: Final = 0.3
-"""What landmarks of upright heads keep to, and those of turned heads hardly ever: root mean square distance from the
-112x112 template that they are fitted to, in its pixels, and the distance of the eyes as a share of the box's mean side
-(``bench/orientation.py``)."""
+LARGEST_MISFIT: Final = 6.0
+LEAST_EYE_DISTANCE: Final = 0.3
+"""What landmarks of upright heads keep to, and those of turned heads hardly ever, by :func:`misfits` and
+:func:`eye_distances` (``bench/orientation.py``)."""
 
-_SURE: Final = 0.75
+SURE: Final = 0.75
 """Confidence below which upright landmarks are no proof: 99 % of upright heads in the middle of a photo have more, and
 invented landmarks have less."""
 
@@ -45,12 +44,25 @@ _SURROUNDINGS: Final = 2.0
 
 def is_upright(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
     """Whether each face, (n,), looks upright by its five points once the image is turned by ``rot90(image, turn)``."""
-    points, fitted = _fitted(faces)
-    misfits = np.sqrt(np.square(np.abs(fitted[:, None] * points - _TEMPLATE)).mean(axis=1))
-    eyes = np.abs(points[:, 1] - points[:, 0])
-    plausible = (misfits <= _LARGEST_MISFIT) & (eyes >= _LEAST_EYE_DISTANCE * np.sqrt(faces.areas))
+    plausible = (misfits(faces) <= LARGEST_MISFIT) & (eye_distances(faces) >= LEAST_EYE_DISTANCE)
     upright: NDArray[np.bool_] = plausible & is_level(faces, turn)
     return upright
+
+
+def misfits(faces: Sightings) -> Floats:
+    """Root mean square distance of the points of each face, (n,), from the template that they are fitted to.
+
+    In pixels of the 112x112 template.
+    """
+    points, fitted = _fitted(faces)
+    distances: Floats = np.sqrt(np.square(np.abs(fitted[:, None] * points - _TEMPLATE)).mean(axis=1))
+    return distances
+
+
+def eye_distances(faces: Sightings) -> Floats:
+    """Distance of the eyes as a share of the box's mean side, (n,)."""
+    distances: Floats = np.linalg.norm(faces.points[:, 1] - faces.points[:, 0], axis=1) / np.sqrt(faces.areas)
+    return distances
 
 
 def is_level(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
@@ -135,7 +147,7 @@ class UprightCenterFace:
         Where they do not, it is as it was looked at if the head is level then, and -1 otherwise.
         """
         turns = np.full(len(faces), looked_at)
-        doubtful = ~is_upright(faces, looked_at) | (faces.confidences < _SURE)
+        doubtful = ~is_upright(faces, looked_at) | (faces.confidences < SURE)
         turns[doubtful] = self.vote(image, faces.chosen(doubtful))
         is_sure = turns >= 0
         turns[~is_sure & is_level(faces, looked_at)] = looked_at
