@@ -48,10 +48,10 @@ class LoggingBackend(PaintedBackend):
 @pytest.fixture
 async def upgraded(settings: Settings) -> Settings:
     """Of a service whose model is another one than that of its list."""
-    async with serving(settings) as client:
+    async with serving(settings.model_copy(update={"model_name": "Dlib"})) as client:
         for name, colour in PEOPLE.items():
             await enroll(client, name, photo(colour))
-    return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1})
+    return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1, "review_threshold": 0.05})
 
 
 async def embedded(settings: Settings, count: int) -> None:

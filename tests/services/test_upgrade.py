@@ -89,10 +89,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def upgraded(settings: Settings) -> Settings:
     """Of a service whose model is another one than that of its list."""
-    async with serving(settings) as client:
+    async with serving(settings.model_copy(update={"model_name": "Dlib"})) as client:
         for name, colour in LISTED.items():
             await enroll(client, name, photo(colour))
-    return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1})
+    return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1, "review_threshold": 0.05})
 
 
 async def asked(client: httpx.AsyncClient, *colours: Colour) -> tuple[str, list[list[str]]]:
