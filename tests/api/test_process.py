@@ -191,6 +191,7 @@ async def test_detect_gives_boxes_and_landmarks(client: httpx.AsyncClient) -> No
     response = await client.post("/detect/detect-face", json={"image": inline(photo(RED, GREEN, side=40))})
     assert response.json()[0] == {
         "facial_area": {
+            "turned": 0,
             "x": 20,
             "y": 20,
             "w": 40,

@@ -15,7 +15,7 @@ from tests.api.test_blacklist import enroll
 from tests.conftest import serving
 from tests.painted import PaintedBackend, photo
 from tests.painted_server import HANGING, ServerProcess, server_process
-from tests.services.test_upgrade import ORANGE, asked, rows, spaces
+from tests.services.test_upgrade import ORANGE, asked, before, rows, spaces
 
 PEOPLE = {f"person {number}": (200, 0, 20 * number) for number in range(10)}
 
@@ -48,7 +48,7 @@ class LoggingBackend(PaintedBackend):
 @pytest.fixture
 async def upgraded(settings: Settings) -> Settings:
     """Of a service whose model is another one than that of its list."""
-    async with serving(settings.model_copy(update={"model_name": "Dlib"})) as client:
+    async with serving(before(settings)) as client:
         for name, colour in PEOPLE.items():
             await enroll(client, name, photo(colour))
     return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1, "review_threshold": 0.05})

@@ -86,10 +86,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrade, "_RETRY_SECONDS", 0.05)
 
 
+def before(settings: Settings) -> Settings:
+    """Of the service before the upgrade."""
+    return settings.model_copy(update={"model_name": "Dlib"})
+
+
 @pytest.fixture
 async def upgraded(settings: Settings) -> Settings:
     """Of a service whose model is another one than that of its list."""
-    async with serving(settings.model_copy(update={"model_name": "Dlib"})) as client:
+    async with serving(before(settings)) as client:
         for name, colour in LISTED.items():
             await enroll(client, name, photo(colour))
     return settings.model_copy(update={"model_name": "SFace", "inline_reindex_limit": 1, "review_threshold": 0.05})
@@ -334,7 +339,7 @@ async def test_each_collection_switches_by_itself(upgraded: Settings) -> None:
 
 
 async def test_a_clearance_goes_with_the_list(upgraded: Settings, settings: Settings) -> None:
-    async with serving(settings) as client:
+    async with serving(before(settings)) as client:
         person = await enroll(client, "Gil", photo(EVE))
         ada = await entry_of(client, "Ada")
         assert (await client.delete(f"/blacklist/{ada['id']}/")).status_code == 200
@@ -352,7 +357,7 @@ async def test_a_clearance_goes_with_the_list(upgraded: Settings, settings: Sett
 async def test_a_clearance_whose_picture_is_gone_is_said_to_hold_no_more(
     upgraded: Settings, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(settings) as client:
+    async with serving(before(settings)) as client:
         ada = await entry_of(client, "Ada")
         await clear(client, await screen(client, BROTHER), ada)
     for picture in files(settings.processed_images_output_dir):
