@@ -24,11 +24,12 @@ LEAST_CONFIDENCE: Final = 0.5
 SIDE: Final = 736
 """Longest side, in pixels, that the network sees at once: it finds no faces of more than some 700 pixels."""
 
-SMALLEST_FACE: Final = 14
-"""Side, in pixels that the network sees, from which it finds nineteen of twenty faces (``bench/detection.py``)."""
+SMALLEST_FACE: Final = 16
+"""Shorter side, in pixels that the network sees, from which it finds nineteen of twenty faces, whatever surrounds them
+(``bench/detection.py``)."""
 
 LARGE_IMAGE_FACE: Final = 48
-"""Side, in pixels of the image, from which faces are found however large the image is."""
+"""Shorter side, in pixels of the image, from which faces are found however large the image is."""
 
 _STRIDE: Final = 4
 """Pixels of the input for one cell of the output."""
