@@ -47,7 +47,7 @@ SIDES: Final = (8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 24, 28, 32)
 ROOM: Final = 2.6
 """Width of the part of a photo that is shown with the face in its middle, in shorter sides of the face."""
 
-LARGE_CANVASES: Final = (640, 736, 1024)
+LARGE_CANVASES: Final = (640, 768, 1024)
 LARGE_SHARES: Final = (0.5, 0.7, 0.9)
 """Longer sides of faces, as shares of the picture's."""
 

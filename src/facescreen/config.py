@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         ge=160,
         le=8192,
         description=(
-            "Detectors see the image scaled down to this longest side, in pixels. Empty: 736 for `centerface`, 640 for "
+            "Detectors see the image scaled down to this longest side, in pixels. Empty: 768 for `centerface`, 640 for "
             "`yunet`, 1024 for others. `centerface` sees very large images at a larger scale, part by part."
         ),
     )

@@ -21,7 +21,7 @@ from facescreen.recognition.sightings import Floats, Sightings
 LEAST_CONFIDENCE: Final = 0.5
 """Heat from which a peak is a face, as in the authors' demonstration."""
 
-SIDE: Final = 736
+SIDE: Final = 768
 """Longest side, in pixels, that the network sees at once: it finds no faces of more than some 700 pixels."""
 
 SMALLEST_FACE: Final = 16
