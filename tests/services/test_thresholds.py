@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facescreen.config import Settings
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric, convert
 from facescreen.domain.false_alerts import AlertBudget, Calibration
 from facescreen.errors import InvalidThresholdError, ThresholdRequiredError
@@ -23,7 +24,6 @@ from tests.painted import UNMEASURED
 
 DEFAULTS = ScreeningDefaults("centerface", "SFace", Metric.COSINE, None, None, AlertBudget(100, 10))
 BY_BUDGET = Plan("centerface", "SFace", "centerface", "SFace", Metric.COSINE, None, None, all_references=False)
-LONGEST_MEASURED = 838
 sizes = st.integers(0, 1_000_000)
 
 
@@ -33,15 +33,34 @@ def shipped(one_in: int = 100, review_one_in: int = 10) -> Calibration:
     return found
 
 
+def longest_measured(metric: EmbeddingMetric) -> int:
+    return shipped().curve(metric).list_sizes[-1]
+
+
 @given(sizes, st.sampled_from(EMBEDDING_METRICS))
 def test_the_budget_is_kept_at_every_size_and_in_every_metric(size: int, metric: EmbeddingMetric) -> None:
     policy = resolve_policy(replace(BY_BUDGET, metric=metric), shipped(), size)
     assert policy.threshold <= policy.review_threshold
     assert policy.calibration is not None
     assert policy.calibration.list_size == size
-    if size <= 10 * LONGEST_MEASURED:
+    if size <= 10 * longest_measured(metric):
         assert policy.calibration.false_alert_rate <= 0.01
         assert policy.calibration.review_false_alert_rate <= 0.1
+
+
+@given(st.data(), st.sampled_from(EMBEDDING_METRICS))
+def test_the_default_budget_is_kept_by_lists_as_long_as_measured_ones(
+    data: st.DataObject, metric: EmbeddingMetric
+) -> None:
+    one_in, review_one_in = (
+        Settings.model_fields[name].default for name in ("false_alert_budget", "review_false_alert_budget")
+    )
+    size = data.draw(st.integers(0, longest_measured(metric)))
+    policy = resolve_policy(replace(BY_BUDGET, metric=metric), shipped(one_in, review_one_in), size)
+    assert policy.calibration is not None
+    assert policy.calibration.false_alert_rate <= 1 / one_in
+    assert policy.calibration.review_false_alert_rate <= 1 / review_one_in
+    assert policy.threshold < policy.review_threshold
 
 
 @given(sizes, st.integers(2, 1000), st.integers(2, 1000))
