@@ -19,6 +19,7 @@ from facescreen.domain.faces import Box, Face, Landmarks, Pixels, Point
 from facescreen.recognition import centerface
 from facescreen.recognition.catalog import DETECTORS
 from facescreen.recognition.centerface import CenterFace
+from facescreen.recognition.networks import THREADS
 from facescreen.recognition.orientation import UprightCenterFace
 from facescreen.recognition.sightings import Sightings
 from facescreen.recognition.weights import WeightStore
@@ -37,9 +38,6 @@ CUT_OFF_SIDE: Final = 256
 
 CUT_OFF_BORDER: Final = 0.4
 """Width of the black border around that copy, as a share of its sides."""
-
-_THREADS: Final = min(2, os.cpu_count() or 1)
-"""Processors for one look of CenterFace: with two it takes half the time, with more hardly less."""
 
 _TAKES_RGB: Final = frozenset({"dlib", "mediapipe"})
 """Detectors trained on RGB that DeepFace's client does not convert for."""
@@ -71,7 +69,7 @@ def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int | N
         WeightsMissingError: its weights, or those of CenterFace, are not on this machine.
     """
     paths = weights.require(DETECTORS[name])
-    network = CenterFace(weights.require(DETECTORS["centerface"])[0], threads=_THREADS)
+    network = CenterFace(weights.require(DETECTORS["centerface"])[0], threads=THREADS)
     match name:
         case "centerface":
             return _Upright(UprightCenterFace(network, side=max_side or centerface.SIDE))

@@ -12,7 +12,7 @@ from facescreen.config import ModelName
 from facescreen.domain.faces import Face, Pixels, Vectors
 from facescreen.recognition.alignment import crop_face, landmark_model
 from facescreen.recognition.catalog import MODELS, ModelSpec, Normalization
-from facescreen.recognition.networks import load_network
+from facescreen.recognition.networks import THREADS, load_network
 from facescreen.recognition.weights import WeightStore
 
 
@@ -89,7 +89,7 @@ class _Embedder:
 
 
 def _sface_forward(weights: Path) -> _Forward:
-    network = load_network(weights, threads=1)
+    network = load_network(weights, threads=THREADS)
 
     def forward(crops: NDArray[np.uint8]) -> NDArray[Any]:
         (embeddings,) = network.run(["fc1"], {"data": crops.transpose(0, 3, 1, 2).astype(np.float32)})
