@@ -29,7 +29,7 @@ SMALLEST_FACE: Final = 16
 (``bench/detection.py``)."""
 
 LARGE_IMAGE_FACE: Final = 48
-"""Shorter side, in pixels of the image, from which faces are found however large the image is."""
+"""Shorter side, in pixels of the image, from which faces are looked for however large the image is."""
 
 _STRIDE: Final = 4
 """Pixels of the input for one cell of the output."""
