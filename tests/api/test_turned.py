@@ -107,11 +107,16 @@ async def test_a_result_tells_from_which_size_on_faces_were_looked_for(real: htt
 
 
 class Doubtful(PaintedBackend):
-    """Sees green heads from no side upright."""
+    """Sees green heads from no side upright, and puts the landmarks of a turned head into them."""
 
     async def detect(self, image: Pixels, detector: DetectorName) -> tuple[Face, ...]:
-        faces = await super().detect(image, detector)
-        return tuple(replace(face, is_upright=bool(image[face.box.y, face.box.x, 1] < 100)) for face in faces)
+        width = image.shape[1]
+        return tuple(
+            face
+            if image[face.box.y, face.box.x, 1] < 100
+            else replace(face, is_upright=False, landmarks=face.landmarks.turned(width))
+            for face in await super().detect(image, detector)
+        )
 
 
 async def test_a_head_that_cannot_be_seen_upright_is_never_clear(settings: Settings) -> None:
@@ -124,3 +129,17 @@ async def test_a_head_that_cannot_be_seen_upright_is_never_clear(settings: Setti
         assert refused.status_code == 422
         assert [fault["code"] for fault in refused.json()["errors"]] == ["photo_quality"]
         assert "turn the picture upright" in refused.text
+
+
+async def test_nothing_is_said_of_the_turn_of_a_head_whose_landmarks_mean_nothing(settings: Settings) -> None:
+    async with serving(settings, Doubtful()) as client:
+        (result,) = await screen(client, photo(GREEN))
+        stored = (await client.get(f"/processed-images/{result['id']}")).json()
+        for (face,) in (result["faces"], stored["faces"]):
+            assert face["facial_area"]["turned"] == 0
+            assert "was seen upright" not in face["explanation"]
+        taken = {"name": "Ada", "quality_override": "the only photo"}
+        record = (await client.post("/blacklist/", data=taken, files=upload(photo(GREEN)))).json()
+        assert record["warnings"] == []
+        (image,) = (await client.get(f"/blacklist/{record['id']}/")).json()["images"]
+        assert (image["facial_area"]["turned"], image["quality"]["is_upright"]) == (0, False)

@@ -17,6 +17,7 @@ def to_columns(face: Face) -> dict[str, Any]:
 
 
 def from_row(row: RowMapping) -> Face:
-    """The face that :func:`to_columns` stored."""
+    """The face that :func:`to_columns` stored; whether it is upright stands in the quality of its picture."""
     landmarks = Landmarks(**{name: Point(*point) for name, point in row["landmarks"].items()})
-    return Face(Box(row["x"], row["y"], row["w"], row["h"]), landmarks, row["confidence"])
+    is_upright = (row["quality"] or {}).get("is_upright", True)
+    return Face(Box(row["x"], row["y"], row["w"], row["h"]), landmarks, row["confidence"], is_upright)

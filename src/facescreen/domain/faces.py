@@ -81,9 +81,12 @@ class Face:
 
     @property
     def turn(self) -> int:
-        """Quarter turns, as :func:`numpy.rot90` counts them, that bring the head upright; 0 without two eyes."""
+        """Quarter turns, as :func:`numpy.rot90` counts them, that bring the head upright.
+
+        0 where nothing tells: without two eyes, or where the landmarks mean nothing.
+        """
         right, left = self.landmarks.right_eye, self.landmarks.left_eye
-        if right is None or left is None:
+        if right is None or left is None or not self.is_upright:
             return 0
         return round(math.atan2(left.y - right.y, left.x - right.x) / (math.pi / 2)) % 4
 

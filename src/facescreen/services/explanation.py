@@ -1,13 +1,12 @@
 """A verdict in words, for whoever has to act on it."""
 
-from facescreen.domain.quality import QualityIssue
 from facescreen.domain.screening import AppliedCalibration, Grade, Match, Policy, ScreenedFace, Verdict
 
 
 def explain(face: ScreenedFace, policy: Policy) -> str:
     """Why the face has its verdict, in one or two sentences; names of people as they are on the list."""
     sentences = [_outcome(face, policy)]
-    if face.face.turn and all(reason.issue is not QualityIssue.TURNED for reason in face.reasons):
+    if face.face.turn:
         sentences.append(f"The head is turned by {90 * face.face.turn} degrees in the picture and was seen upright.")
     cleared = [match.name for match in face.matches if match.clearance is not None]
     if cleared:
