@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from facescreen.config import DetectorName
-from facescreen.domain.faces import Box, Face, Landmarks, Pixels, Point
+from facescreen.domain.faces import Box, Landmarks, Pixels
 from facescreen.errors import NotReadyError
 from facescreen.recognition.catalog import DETECTORS, LandmarkSet
 from facescreen.recognition.detectors import Detector, load_detector
@@ -97,24 +97,13 @@ def test_nothing_in_an_empty_image(detector: Detector, shape: tuple[int, int], g
     assert detector.detect(np.full((*shape, 3), grey, np.uint8)) == ()
 
 
-def turned(face: Face, turn: int, size: tuple[int, int]) -> Face:
-    """Where the face is in ``numpy.rot90(image, turn)`` of an image of this (width, height)."""
-    width, height = size
-    x, y, w, h = face.box.x, face.box.y, face.box.w, face.box.h
-    points = {name: point for name in Landmarks.__slots__ if (point := getattr(face.landmarks, name)) is not None}
-    for _ in range(turn):
-        x, y, w, h = y, width - x - w, h, w
-        points = {name: Point(point.y, width - 1 - point.x) for name, point in points.items()}
-        width, height = height, width
-    return Face(Box(x, y, w, h), Landmarks(**points), face.confidence)
-
-
 @pytest.mark.parametrize("turn", [1, 2, 3])
 def test_a_turned_head_has_the_landmarks_that_it_has_upright(
     detector: Detector, store: WeightStore, grace_hopper: Pixels, turn: int
 ) -> None:
     upright = load_detector("centerface", weights=store).detect(grace_hopper)[0]
-    expected = turned(upright, turn, (grace_hopper.shape[1], grace_hopper.shape[0]))
+    height, width, _ = grace_hopper.shape
+    expected = upright.turned(turn, width=width, height=height)
     found = detector.detect(np.ascontiguousarray(np.rot90(grace_hopper, turn)))[0]
     assert found.is_upright
     assert found.turn == -turn % 4

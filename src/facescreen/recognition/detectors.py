@@ -68,11 +68,11 @@ def load_detector(name: DetectorName, *, weights: WeightStore, max_side: int | N
         PackageMissingError: a Python package that it needs is not installed, or is a version that it cannot use.
         WeightsMissingError: its weights, or those of CenterFace, are not on this machine.
     """
-    paths = weights.require(DETECTORS[name])
     network = CenterFace(weights.require(DETECTORS["centerface"])[0], threads=THREADS)
+    if name == "centerface":
+        return _Upright(UprightCenterFace(network, side=max_side or centerface.SIDE))
+    paths = weights.require(DETECTORS[name])
     match name:
-        case "centerface":
-            return _Upright(UprightCenterFace(network, side=max_side or centerface.SIDE))
         case "mtcnn":
             find = _scaled(_with_cut_off_faces(_mtcnn([str(path) for path in paths])), max_side or MAX_SIDE)
         case "yunet":

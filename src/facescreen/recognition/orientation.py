@@ -35,11 +35,12 @@ _IMPLAUSIBLE: Final = 0.2
 _PATCH: Final = 96
 """Side of the square, in pixels, that is looked at from each side."""
 
-_COPY: Final = 480
-"""Longest side, in pixels, of turned copies of an image in which nothing was found."""
-
 _SURROUNDINGS: Final = 2.0
 """That square, in units of the longer side of the face's box."""
+
+_COPY: Final = 480
+"""Longest side, in pixels, of turned copies of an image in which nothing was found. Very large images have larger ones,
+as :meth:`CenterFace.look` says."""
 
 
 def is_upright(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
@@ -154,7 +155,7 @@ class UprightCenterFace:
         return turns, is_sure
 
     def _turned_copies(self, image: Pixels) -> list[int]:
-        """The turn after which a small copy of the image shows the surest head that looks upright, if one does."""
+        """The turn after which a copy of the image shows the surest head that looks upright, if one does."""
         looks = {turn: self._network.look(image, side=_COPY, turn=turn) for turn in QUARTERS[1:]}
         evidence = {turn: _evidence(seen, turn).max(initial=0.0) for turn, seen in looks.items()}
         surest = max(evidence, key=lambda turn: evidence[turn])
