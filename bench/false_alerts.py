@@ -22,7 +22,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facescreen.config import DetectorName, ModelName, load_settings
+from facescreen.config import DetectorName, ModelName, Settings, load_settings
 from facescreen.domain.biometrics import rate
 from facescreen.domain.distances import EmbeddingMetric
 from facescreen.domain.faces import Vectors
@@ -34,6 +34,11 @@ from facescreen.services.dataset import Dataset, person_of, read_dataset
 
 BUDGETS: Final = (10, 20, 50, 100)
 """One false alert in so many faces."""
+
+SHIPPED_BUDGETS: Final = tuple(
+    Settings.model_fields[name].default for name in ("review_false_alert_budget", "false_alert_budget")
+)
+"""Of a service that nobody configured."""
 
 LISTS: Final = (1, 10, 100, 307, 1_000, 10_000, 100_000)
 """Reference photos."""
@@ -152,7 +157,7 @@ def report_shipped(model: ModelName) -> None:
         print(
             f"\n{curve.metric}, as it comes with {model}: thresholds for lists of {', '.join(map(str, LISTS))} photos"
         )
-        for one_in in (10, 100, 1000):
+        for one_in in SHIPPED_BUDGETS:
             thresholds = (curve.threshold(one_in, size) for size in LISTS)
             print(f"  1 in {one_in:<6}" + "".join("    none" if t is None else f"{t:8.4f}" for t in thresholds))
 
