@@ -12,7 +12,7 @@ from facescreen.recognition.networks import load_network
 from facescreen.recognition.weights import WeightStore
 
 
-def _quantized_prelu() -> ModelProto:
+def _quantized_prelu(largest_slope: float) -> ModelProto:
     """A network as exporters write them: weights among the inputs, in bytes, for one image of one size."""
     quantized = numpy_helper.from_array(np.arange(-6, 6, dtype=np.int8).reshape(12), "bytes")
     constants = [
@@ -20,7 +20,7 @@ def _quantized_prelu() -> ModelProto:
         numpy_helper.from_array(np.array(0.25, np.float32), "scale"),
         numpy_helper.from_array(np.array(1, np.int8), "zero"),
         numpy_helper.from_array(np.array([4, 3, 1, 1], np.int64), "shape"),
-        numpy_helper.from_array(np.array([0.1, -0.2, 0.0, 1.5], np.float32).reshape(4, 1, 1), "slope"),
+        numpy_helper.from_array(np.array([0.1, -0.2, 0.0, largest_slope], np.float32).reshape(4, 1, 1), "slope"),
     ]
     nodes = [
         helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["floats"]),
@@ -49,8 +49,9 @@ def _as_published(path: Path, inputs: dict[str, NDArray[np.float32]]) -> list[ND
     return list(session.run(None, {**inputs, **others}))
 
 
-def test_repairs_keep_the_answer_and_free_number_and_size(tmp_path: Path) -> None:
-    onnx.save(_quantized_prelu(), tmp_path / "example.onnx")
+@pytest.mark.parametrize("largest_slope", [0.9, 1.0, 1.5])
+def test_repairs_keep_the_answer_and_free_number_and_size(largest_slope: float, tmp_path: Path) -> None:
+    onnx.save(_quantized_prelu(largest_slope), tmp_path / "example.onnx")
     network = load_network(tmp_path / "example.onnx", threads=1)
     assert [value.name for value in network.get_inputs()] == ["image"]
     image = np.random.default_rng(1).normal(size=(1, 3, 4, 5)).astype(np.float32)

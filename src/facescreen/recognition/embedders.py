@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,13 +90,15 @@ class _Embedder:
 
 
 def _sface_forward(weights: Path) -> _Forward:
-    network = load_network(weights, threads=THREADS)
+    network = load_network(weights, threads=1)
+    # Each crop on a processor of its own takes four fifths of the time that two processors take for one after another.
+    processors = ThreadPoolExecutor(THREADS, thread_name_prefix="sface")
 
-    def forward(crops: NDArray[np.uint8]) -> NDArray[Any]:
-        (embeddings,) = network.run(["fc1"], {"data": crops.transpose(0, 3, 1, 2).astype(np.float32)})
+    def embedding(crop: NDArray[np.uint8]) -> NDArray[Any]:
+        (embeddings,) = network.run(["fc1"], {"data": crop.transpose(2, 0, 1)[None].astype(np.float32)})
         return np.asarray(embeddings)
 
-    return forward
+    return lambda crops: np.concatenate(list(processors.map(embedding, crops)))
 
 
 def _dlib_forward(weights: Path) -> _Forward:

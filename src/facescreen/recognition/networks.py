@@ -5,7 +5,7 @@ All repairs keep the answers, up to the rounding of float32.
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -21,7 +21,7 @@ _PROVIDERS: Final = ["CPUExecutionProvider"]
 _CHANNELS: Final = 1
 """The axis of images (n, channels, rows, columns) whose length a network cannot choose."""
 
-_Constants = dict[str, NDArray[np.generic]]
+_Constants = dict[str, NDArray[Any]]
 
 
 def load_network(path: Path, *, threads: int) -> ort.InferenceSession:
@@ -46,7 +46,9 @@ def repaired_network(path: Path) -> bytes:
 
     - Files that list their weights as inputs keep the runtime from folding anything: only the images are an input.
     - Quantized weights are made float once, instead of at every run.
-    - ``PRelu``, which the runtime is slow at, becomes ``Relu(x) * (1 - slope) + x * slope``.
+    - ``PRelu``, which the runtime is slow at, becomes ``Relu(x) * (1 - slope) + x * slope``. Where slopes are below 1
+      that is ``Relu(y) + y * slope / (1 - slope)`` for ``y = x * (1 - slope)``: one factor less, for the runtime folds
+      the last one into the layer before.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -95,14 +97,24 @@ def _without_prelu(node: NodeProto, constants: _Constants) -> list[NodeProto]:
     """The node itself, or what does the same as a ``PRelu`` with a constant slope."""
     if node.op_type != "PRelu" or node.input[1] not in constants:
         return [node]
-    (image, slope), (result,) = node.input, node.output
-    kept, rest = f"{result}.positive", f"{result}.rest"
-    constants[f"{result}.remainder"] = np.asarray(1 - constants[slope], constants[slope].dtype)
+    (image, name), (result,) = node.input, node.output
+    slope = constants[name]
+    remainder = np.asarray(1 - slope, slope.dtype)
+    scaled, kept, positive, rest = (f"{result}.{part}" for part in ("scaled", "kept", "positive", "rest"))
+    if np.all(slope < 1):
+        constants |= {f"{result}.remainder": remainder, f"{result}.slope": np.asarray(slope / remainder, slope.dtype)}
+        return [
+            helper.make_node("Mul", [image, f"{result}.remainder"], [scaled]),
+            helper.make_node("Relu", [scaled], [kept]),
+            helper.make_node("Mul", [scaled, f"{result}.slope"], [rest]),
+            helper.make_node("Add", [kept, rest], [result]),
+        ]
+    constants[f"{result}.remainder"] = remainder
     return [
-        helper.make_node("Relu", [image], [f"{result}.relu"]),
-        helper.make_node("Mul", [f"{result}.relu", f"{result}.remainder"], [kept]),
-        helper.make_node("Mul", [image, slope], [rest]),
-        helper.make_node("Add", [kept, rest], [result]),
+        helper.make_node("Relu", [image], [kept]),
+        helper.make_node("Mul", [kept, f"{result}.remainder"], [positive]),
+        helper.make_node("Mul", [image, name], [rest]),
+        helper.make_node("Add", [positive, rest], [result]),
     ]
 
 
