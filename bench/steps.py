@@ -122,7 +122,9 @@ class _Steps:
         with watch("encode copy"):
             copy = encode_jpeg(image)
         with watch("search"):
-            await self._replica.search(self._collection_id, vectors, MODEL, metric=METRIC, radius=THRESHOLD)
+            await self._replica.search(
+                self._collection_id, vectors, MODEL, metric=METRIC, radius=lambda _size: THRESHOLD
+            )
         result = replace(result, copy=f"bench/{secrets.token_hex(16)}.jpg")
         contents = {FileName(StoreName.PROCESSED, str(result.copy)): copy}
         with watch("save copy, database"):
@@ -156,7 +158,7 @@ async def _search_times(folders: Sequence[Path], *, searches: int) -> list[float
         for face in faces:
             for (collection_id, replica), milliseconds in zip(replicas, times, strict=True):
                 began = time.perf_counter()
-                await replica.search(collection_id, face[None], MODEL, metric=METRIC, radius=THRESHOLD)
+                await replica.search(collection_id, face[None], MODEL, metric=METRIC, radius=lambda _size: THRESHOLD)
                 milliseconds.append((time.perf_counter() - began) * 1000)
         # The first search loads the list.
         return [median(milliseconds[1:]) for milliseconds in times]

@@ -451,7 +451,7 @@ class FaceService:
         # One by one: all candidates of all faces of a person would be many times the collection.
         for row in range(len(vectors)):
             state, (candidates,) = await self._replica.search(
-                within.id, vectors[row : row + 1], model, metric=Metric.COSINE, radius=radius
+                within.id, vectors[row : row + 1], model, metric=Metric.COSINE, radius=lambda _size: radius
             )
             version = state.version
             for candidate in candidates:

@@ -1,8 +1,9 @@
 """The search of a collection for faces, by embeddings or in an outside service."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -101,7 +102,7 @@ class Matcher(Protocol):
         ...
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
-        """The reference images within the review threshold."""
+        """The reference images within the review threshold, which is chosen for the list as it is searched."""
         ...
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
@@ -154,7 +155,10 @@ class EmbeddingMatcher:
         calibration = await self.calibration(collection, plan)
         if calibration is None:  # what has no weights either is told that it needs a threshold
             return resolve_policy(plan, None, 0)
-        state = await self._catch_up(collection, plan)
+        state = await self._replica.catch_up(collection.id, plan.model)
+        if collection.name == DEFAULT_COLLECTION:
+            metrics.list_version.set(state.version)
+            metrics.list_images.set(state.size)
         return resolve_policy(plan, calibration, state.size)
 
     async def ready(self, collection: Collection, plan: Plan) -> None:
@@ -164,21 +168,19 @@ class EmbeddingMatcher:
 
     async def find(self, collection: Collection, probes: Sequence[Probe], plan: Plan) -> Found:
         calibration = await self.calibration(collection, plan)
-        state = await self._catch_up(collection, plan)
-        policy = resolve_policy(plan, calibration, state.size)
-        if not any(probe.faces for probe in probes):
-            return Found(state.version, policy, (), {})
+        policy_for = partial(resolve_policy, plan, calibration)
         made = [probe.vectors for probe in probes if probe.vectors is not None]
-        vectors = np.concatenate(made) if len(made) == len(probes) else await self._backend.embed(probes, plan.model)
-        version, near = await self._search(collection, vectors, plan, radius=policy.review_threshold)
+        has_all = made and len(made) == len(probes)
+        vectors = np.concatenate(made) if has_all else await self._backend.embed(probes, plan.model)
+        state, near = await self._search(collection, vectors, plan, policy_for=policy_for)
         async with self._database.read() as connection:
             references = await blacklist.references(
                 connection, {candidate.reference_image_id for candidates in near for candidate in candidates}
             )
         cleared = await self._cleared.of({entry.id for entry, _ in references.values()}, plan.model)
         return Found(
-            version,
-            policy,
+            state.version,
+            policy_for(state.size),
             [
                 Near(candidates, nearest_cleared(plan, vector, cleared))
                 for candidates, vector in zip(near, vectors, strict=True)
@@ -187,29 +189,26 @@ class EmbeddingMatcher:
             deciding_curve(plan, calibration),
         )
 
-    async def _catch_up(self, collection: Collection, plan: Plan) -> ListState:
-        state = await self._replica.catch_up(collection.id, plan.model)
-        if collection.name == DEFAULT_COLLECTION:
-            metrics.list_version.set(state.version)
-            metrics.list_images.set(state.size)
-        return state
-
     async def _search(
-        self, collection: Collection, vectors: Vectors, plan: Plan, *, radius: float
-    ) -> tuple[int, list[tuple[Candidate, ...]]]:
-        """Candidates in an index that lacks no photo which can be embedded, and the version that they were sought in.
+        self, collection: Collection, vectors: Vectors, plan: Plan, *, policy_for: Callable[[int], Policy]
+    ) -> tuple[ListState, list[tuple[Candidate, ...]]]:
+        """Candidates in an index that lacks no photo which can be embedded, and the state that they were sought in.
 
         A process that another model answers in may enroll a photo after this request found its own list complete.
         """
         while True:
             state, near = await self._replica.search(
-                collection.id, vectors, plan.model, metric=plan.metric, radius=radius
+                collection.id,
+                vectors,
+                plan.model,
+                metric=plan.metric,
+                radius=lambda size: policy_for(size).review_threshold,
             )
             if state.missing <= 0:
-                return state.version, near
+                return state, near
             await self._reindex.ensure(collection.id, plan.model)
             if (await self._replica.catch_up(collection.id, plan.model)).missing >= state.missing:
-                return state.version, near
+                return state, near
 
     def confidence(self, plan: Plan, distance: float) -> float | None:
         return confidence(plan.model, plan.metric, distance)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from facescreen.backends.base import EmbeddingBackend, EmbeddingSpace, IndexUpdate
@@ -57,16 +57,19 @@ class ListReplica:
         model: ModelName,
         *,
         metric: Metric,
-        radius: float,
+        radius: Callable[[int], float],
     ) -> tuple[ListState, list[tuple[Candidate, ...]]]:
         """Candidates within the radius for each embedding, and the state of the index that they were sought in.
 
         The search is done again until no change of the index came into it.
+
+        Args:
+            radius: by how many reference photos the index holds.
         """
         key = (collection_id, self._backend.space(model))
         while True:
             state = await self.catch_up(collection_id, model)
-            found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius)
+            found = await self._backend.search(collection_id, vectors, model, metric=metric, radius=radius(state.size))
             if self._states.get(key) is state and not self._locks[key].locked():
                 return state, found
 
