@@ -101,9 +101,9 @@ async def test_a_result_tells_from_which_size_on_faces_were_looked_for(real: htt
     buffer = io.BytesIO()
     Image.new("RGB", (3000, 2000)).save(buffer, "PNG")
     small, large = await screen(real, (SAMPLES / "astronaut.jpg").read_bytes(), buffer.getvalue())
-    assert (small["smallest_face"], large["smallest_face"]) == (16, 48)
+    assert (small["smallest_face"], large["smallest_face"]) == (16, 36)
     stored = (await real.get(f"/processed-images/{large['id']}")).json()
-    assert stored["smallest_face"] == 48
+    assert stored["smallest_face"] == 36
 
 
 class Doubtful(PaintedBackend):

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from facescreen.domain.faces import Pixels
 from facescreen.recognition.catalog import DETECTORS
-from facescreen.recognition.centerface import LARGE_IMAGE_FACE, SIDE, SMALLEST_FACE, CenterFace, smallest_face
+from facescreen.recognition.centerface import (
+    HUGE_IMAGE_FACE,
+    LARGE_IMAGE,
+    LARGE_IMAGE_FACE,
+    SIDE,
+    SMALLEST_FACE,
+    CenterFace,
+    smallest_face,
+)
 from facescreen.recognition.sightings import Sightings
 from facescreen.recognition.weights import WeightStore
 
@@ -101,7 +109,7 @@ def test_the_network_is_shown_one_bounded_tile_at_a_time(blind: Blind, width: in
     """However large the image is, fifty megapixels here: memory for the network does not grow."""
     tiles = shown(blind, np.zeros((height, width, 3), np.uint8))
     assert all(tile.shape[0] == 1 and max(tile.shape) <= SIDE for tile in tiles)
-    finest = SMALLEST_FACE / LARGE_IMAGE_FACE
+    finest = SMALLEST_FACE / HUGE_IMAGE_FACE
     pixels = sum(tile.shape[1] * tile.shape[2] for tile in tiles)
     assert finest**2 * width * height < pixels < 1.6 * finest**2 * width * height
 
@@ -118,6 +126,18 @@ def test_a_face_that_a_tile_cuts_is_left_to_another_view(blind: Blind, monkeypat
     assert found.corners.tolist() == [[[0, 0], pytest.approx([1500, 1000])]]
 
 
+def test_a_large_face_is_left_to_the_scale_that_shows_it_whole(blind: Blind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its forehead or a cheek fills a part of the image, and looks like a face there."""
+
+    def see(patches: NDArray[np.uint8]) -> list[Sightings]:
+        return [Sightings(np.array([[[200.0, 200.0], [320.0, 320.0]]]), np.ones(1), np.zeros((1, 5, 2)))]
+
+    monkeypatch.setattr(blind, "see", see)
+    found = blind.look(np.zeros((2000, 3000, 3), np.uint8), side=SIDE)
+    step = 3000 / SIDE
+    assert found.corners.tolist() == [[pytest.approx([200 * step] * 2), pytest.approx([320 * step] * 2)]]
+
+
 @pytest.mark.parametrize("size", [(20, 20), (768, 768), (640, 480), (300, 768)])
 def test_an_image_that_fits_is_seen_once_and_as_it_is(blind: Blind, size: tuple[int, int]) -> None:
     image = np.random.default_rng(5).integers(0, 256, (*size, 3), np.uint8)
@@ -131,10 +151,28 @@ def test_a_small_face_in_24_megapixels_is_found_once(network: CenterFace, head: 
     assert_once(network.look(pasted(face, 6000, 4000, left=left, top=top), side=SIDE), face, left, top)
 
 
+def test_small_faces_before_clothes_are_found_in_24_megapixels(
+    network: CenterFace, astronaut: Pixels, head: Pixels
+) -> None:
+    """Among folds and lamps a face has to be seen larger than on grey."""
+    clothes = astronaut[int(0.65 * len(astronaut)) :]
+    image = np.tile(cv2.resize(clothes, (2000, 700)).astype(np.uint8), (6, 3, 1))[:4000]
+    face = scaled(head, 50)
+    places = [(left, top) for left in range(300, 5800, 700) for top in range(200, 3800, 500)]
+    for left, top in places:
+        image[top : top + face.shape[0], left : left + face.shape[1]] = face
+    found = network.look(image, side=SIDE).corners.mean(axis=1)
+    middles = np.array(places) + np.array(face.shape[1::-1]) / 2
+    nearest = np.linalg.norm(found[None] - middles[:, None], axis=2).min(axis=1)
+    assert nearest.max() < 25
+
+
 def test_the_smallest_face_depends_on_the_size_of_the_image() -> None:
     assert smallest_face(640, 480, SIDE) == SMALLEST_FACE
     assert smallest_face(2 * SIDE, 100, SIDE) == 2 * SMALLEST_FACE
-    assert smallest_face(6000, 4000, SIDE) == smallest_face(100, 30_000, SIDE) == LARGE_IMAGE_FACE
+    assert smallest_face(LARGE_IMAGE, 100, SIDE) == LARGE_IMAGE_FACE
+    assert smallest_face(LARGE_IMAGE + 1, 100, SIDE) == HUGE_IMAGE_FACE
+    assert smallest_face(6000, 4000, SIDE) == smallest_face(100, 30_000, SIDE) == HUGE_IMAGE_FACE
 
 
 @pytest.mark.parametrize("width", [20, 50, 100, 250])

@@ -29,7 +29,16 @@ SMALLEST_FACE: Final = 16
 (``bench/detection.py``)."""
 
 LARGE_IMAGE_FACE: Final = 48
-"""Shorter side, in pixels of the image, from which faces are looked for however large the image is."""
+"""Shorter side, in pixels of the image, from which faces are looked for in images of up to :data:`LARGE_IMAGE` pixels.
+
+The network sees those at once, so photos of four megapixels cost no more than smaller ones."""
+
+HUGE_IMAGE_FACE: Final = 36
+"""The same however large the image is. A face of 50 pixels is then found in front of whatever it is
+(``bench/detection.py``)."""
+
+LARGE_IMAGE: Final = SIDE * LARGE_IMAGE_FACE // SMALLEST_FACE
+"""Longest side, in pixels, of images that are seen at once."""
 
 _STRIDE: Final = 4
 """Pixels of the input for one cell of the output."""
@@ -38,7 +47,8 @@ _MULTIPLE: Final = 32
 """What the sides of the input are multiples of: the network halves them five times."""
 
 _OVERLAP: Final = 96
-"""Pixels that tiles share, more than any face measures there that is too small to be found in the whole image."""
+"""Pixels that tiles share, and longest side of a face that is looked for in one: larger ones are large enough for the
+scale after it."""
 
 
 class CenterFace:
@@ -67,8 +77,8 @@ class CenterFace:
         """The distinct faces of an image, seen as ``numpy.rot90(image, turn)``; positions are those in ``image``.
 
         Args:
-            side: longest side, in pixels, to which the image is scaled down. A larger image is scaled down less where
-                faces of :data:`LARGE_IMAGE_FACE` pixels would be lost otherwise.
+            side: longest side, in pixels, to which the image is scaled down. A large image is scaled down less where
+                faces of :data:`LARGE_IMAGE_FACE` or :data:`HUGE_IMAGE_FACE` pixels would be lost otherwise.
         """
         return Sightings.together(self._seen(view, turn) for view in _views(image, side)).distinct()
 
@@ -78,7 +88,9 @@ class CenterFace:
         found = turned.turned_back(turn, (columns, rows))
         first, last = found.corners[:, 0], found.corners[:, 1]
         is_cut = (view.goes_on_before & (first < 1)) | (view.goes_on_after & (last > (columns - 1, rows - 1)))
-        return found.chosen(~np.any(is_cut, axis=1)).moved(view.step, view.origin)
+        # Parts of a large face look like faces, too; it is left to a coarser scale.
+        is_large = view.is_part & (last - first > _OVERLAP)
+        return found.chosen(~np.any(is_cut | is_large, axis=1)).moved(view.step, view.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,18 @@ class _View:
     goes_on_before: NDArray[np.bool_]
     goes_on_after: NDArray[np.bool_]
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the image goes on beyond any edge."""
+        return bool(np.any(self.goes_on_before | self.goes_on_after))
+
+
+def shrunk(image: Pixels, side: int) -> Pixels:
+    """The image with a longest side of at most so many pixels."""
+    height, width, _ = image.shape
+    scale = side / max(width, height)
+    return image if scale >= 1 else _resized(image, max(1, round(width * scale)), max(1, round(height * scale)))
+
 
 def smallest_face(width: int, height: int, side: int) -> int:
     """Side, in pixels of an image of this size, from which :meth:`CenterFace.look` looks for faces."""
@@ -105,7 +129,9 @@ def smallest_face(width: int, height: int, side: int) -> int:
 
 
 def _finest(width: int, height: int, side: int) -> float:
-    return min(1.0, max(side / max(width, height), SMALLEST_FACE / LARGE_IMAGE_FACE))
+    longest = max(width, height)
+    face = LARGE_IMAGE_FACE if longest <= LARGE_IMAGE else HUGE_IMAGE_FACE
+    return min(1.0, max(side / longest, SMALLEST_FACE / face))
 
 
 def _views(image: Pixels, side: int) -> Iterator[_View]:
@@ -128,9 +154,7 @@ def _views(image: Pixels, side: int) -> Iterator[_View]:
 def _tiles(image: Pixels, columns: int, rows: int) -> Iterator[_View]:
     """Overlapping parts of the image scaled to this size."""
     height, width, _ = image.shape
-    scaled = image
-    if (columns, rows) != (width, height):
-        scaled = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    scaled = image if (columns, rows) == (width, height) else _resized(image, columns, rows)
     step = np.array([width / columns, height / rows])
     for top, bottom in _spans(rows):
         for left, right in _spans(columns):
@@ -141,6 +165,10 @@ def _tiles(image: Pixels, columns: int, rows: int) -> Iterator[_View]:
                 np.array([left > 0, top > 0]),
                 np.array([right < columns, bottom < rows]),
             )
+
+
+def _resized(image: Pixels, columns: int, rows: int) -> Pixels:
+    return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from facescreen.domain.faces import Pixels
 from facescreen.recognition.alignment import ARCFACE_TEMPLATE, warp
-from facescreen.recognition.centerface import CenterFace, smallest_face
+from facescreen.recognition.centerface import LARGE_IMAGE, CenterFace, shrunk, smallest_face
 from facescreen.recognition.sightings import Floats, Sightings
 
 QUARTERS: Final = (0, 1, 2, 3)
@@ -39,8 +39,8 @@ _SURROUNDINGS: Final = 2.0
 """That square, in units of the longer side of the face's box."""
 
 _COPY: Final = 480
-"""Longest side, in pixels, of turned copies of an image in which nothing was found. Very large images have larger ones,
-as :meth:`CenterFace.look` says."""
+"""Longest side, in pixels, of turned copies of an image in which nothing was found. Those of large images are larger,
+as :meth:`CenterFace.look` says, but each is seen at once."""
 
 
 def is_upright(faces: Sightings, turn: int = 0) -> NDArray[np.bool_]:
@@ -156,7 +156,8 @@ class UprightCenterFace:
 
     def _turned_copies(self, image: Pixels) -> list[int]:
         """The turn after which a copy of the image shows the surest head that looks upright, if one does."""
-        looks = {turn: self._network.look(image, side=_COPY, turn=turn) for turn in QUARTERS[1:]}
+        reduced = shrunk(image, LARGE_IMAGE)
+        looks = {turn: self._network.look(reduced, side=_COPY, turn=turn) for turn in QUARTERS[1:]}
         evidence = {turn: _evidence(seen, turn).max(initial=0.0) for turn, seen in looks.items()}
         surest = max(evidence, key=lambda turn: evidence[turn])
         return [surest] if evidence[surest] > 0 else []

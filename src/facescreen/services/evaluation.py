@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from facescreen import __version__
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import DetectorName, ModelName
@@ -22,6 +19,7 @@ from facescreen.errors import ImageUndecodableError, InputError
 from facescreen.images.decode import decode
 from facescreen.pool import together
 from facescreen.recognition.catalog import default_threshold
+from facescreen.recognition.centerface import shrunk
 from facescreen.services.dataset import Dataset
 from facescreen.services.embedding_cache import EmbeddedFace, EmbeddedPhoto, EmbeddingCache, EmbeddingKey
 from facescreen.services.intake import Intake
@@ -194,11 +192,7 @@ class FacePictures:
                 max(box.y - along, 0) : max(box.y + box.h + along, 1),
                 max(box.x - across, 0) : max(box.x + box.w + across, 1),
             ]
-        scale = _PICTURE_SIDE / max(image.shape)
-        if scale >= 1:
-            return image
-        size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return shrunk(image, _PICTURE_SIDE)
 
 
 def summary(combination: Combination) -> str:
