@@ -23,6 +23,7 @@ from facescreen.errors import (
     StorageFullError,
 )
 from facescreen.main import create_app
+from facescreen.recognition.weights import WeightStore
 from tests.api.test_blacklist import enroll
 from tests.conftest import serving
 from tests.painted import RED, photo
@@ -65,6 +66,19 @@ async def test_models_lists_everything_that_can_be_chosen(client: httpx.AsyncCli
     assert by_name["SFace"]["dimension"] == 128
     assert set(by_name["SFace"]["one_to_one_thresholds"]) == {"cosine", "euclidean", "euclidean_l2", "angular"}
     assert body["distance_metrics"] == ["cosine", "euclidean", "euclidean_l2", "angular"]
+
+
+async def test_no_detector_can_be_used_without_the_one_that_sees_turned_heads(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = WeightStore.missing
+    lacks = {"centerface": "centerface has no weights"}
+    monkeypatch.setattr(WeightStore, "missing", lambda store, spec: lacks.get(spec.name) or found(store, spec))
+    detectors = (await client.get("/models")).json()["detectors"]
+    assert {detector["name"]: detector["missing"] for detector in detectors if detector["name"] == "mtcnn"} == {
+        "mtcnn": "centerface has no weights"
+    }
+    assert not any(detector["available"] for detector in detectors)
 
 
 async def test_the_root_leads_to_the_documentation(client: httpx.AsyncClient) -> None:

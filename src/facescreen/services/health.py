@@ -171,8 +171,10 @@ class HealthService:
         """Every detector and model with what is missing to use it; this looks at files."""
         if self._weights is None:
             return Installed([], [])
+        # It looks for turned heads beside every detector.
+        beside_all = self._weights.missing(DETECTORS["centerface"])
         return Installed(
-            [(spec, self._weights.missing(spec)) for spec in DETECTORS.values()],
+            [(spec, self._weights.missing(spec) or beside_all) for spec in DETECTORS.values()],
             [
                 InstalledModel(
                     spec,
