@@ -15,7 +15,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from facescreen.config import DetectorName, ModelName
+from facescreen.config import AnyDetector, AnyMetric, AnyModel
 from facescreen.domain.blacklist import (
     COLLECTION_NAME,
     DEFAULT_COLLECTION,
@@ -25,7 +25,7 @@ from facescreen.domain.blacklist import (
     ReferenceImage,
     Status,
 )
-from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
+from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
@@ -108,15 +108,15 @@ class _Request(BaseModel):
 
 class DetectRequest(_Request):
     image: ImageText
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
+    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
 
 
 class ProcessRequest(_Request):
     collection: CollectionName = DEFAULT_COLLECTION
     images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
-    model_name: ModelName | None = Field(default=None, description="Default: the setting of the same name.")
-    distance_metric: EmbeddingMetric | None = Field(default=None, description="Default: the setting of the same name.")
+    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
+    model_name: AnyModel | None = Field(default=None, description="Default: the setting of the same name.")
+    distance_metric: AnyMetric | None = Field(default=None, description="Default: the setting of the same name.")
     threshold: Annotated[float | None, _Number] = Field(
         default=None,
         ge=0,
