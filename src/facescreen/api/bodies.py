@@ -73,6 +73,8 @@ class BoundedRequest(Request):
                 max_fields=min(max_fields, MAX_FORM_FIELDS),
                 max_part_size=min(max_part_size, MAX_FORM_FIELD_BYTES),
             )
+        except (ValueError, LookupError):  # of the codec that the form names
+            raise HTTPException(400, "the form is not written in the character set that it names") from None
         except HTTPException as error:
             if not error.detail.startswith(_PART_TOO_LARGE):
                 raise
