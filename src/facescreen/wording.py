@@ -33,16 +33,16 @@ class AnyCase:
 
 
 def _chosen(names: Collection[str], value: object) -> object:
-    if not isinstance(value, str):
-        return value
+    text = value.strip() if isinstance(value, str) else ""
     by_folded = {name.casefold(): name for name in names}
-    if (name := by_folded.get(value.strip().casefold())) is not None:
+    if (name := by_folded.get(text.casefold())) is not None:
         return name
-    likely = nearest(value, names)
+    likely = nearest(text, names)
     hint = f"; the nearest one is {likely}" if likely else ""
     raise PydanticCustomError("enum", "must be one of {names}{hint}", {"names": ", ".join(names), "hint": hint})
 
 
 def said(fault: Mapping[str, Any]) -> str:
     """What Pydantic says of a value, without what it says of Python."""
-    return str(fault["msg"]).removeprefix("Value error, ")
+    is_no_object = fault["type"] == "model_attributes_type"
+    return "must be a JSON object" if is_no_object else str(fault["msg"]).removeprefix("Value error, ")

@@ -86,8 +86,15 @@ def _written_out(moment: object) -> object:
     return moment
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-"""A moment that a request names; UTC where it gives no zone."""
+def _with_its_plus(moment: object) -> object:
+    """The moment as it was meant: in a query, a plus that is not written as %2B is a blank."""
+    if not isinstance(moment, str):
+        return moment
+    return re.sub(r"(:[0-9]{2}(?:\.[0-9]+)?) (?=[0-9]{2}:?[0-9]{2}$)", r"\1+", moment)
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), BeforeValidator(_with_its_plus), AfterValidator(_in_utc)]
+"""A moment in a query; UTC where it gives no zone."""
 AwareMoment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """The same, where a zone has to be given: hours matter, and nobody should have to guess."""
 
