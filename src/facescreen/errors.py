@@ -24,12 +24,16 @@ class InputError(FacescreenError):
 
 
 class UrlNotAllowedError(InputError):
-    """The address is not one that this service may dial. One message for every cause."""
+    """The address is not one that this service may dial.
+
+    The message tells what can be seen in the URL itself. Of names and addresses there is one message for every cause,
+    else it would tell which internal names exist.
+    """
 
     code = "url_not_allowed"
 
-    def __init__(self) -> None:
-        super().__init__("this URL may not be fetched: only public http(s) addresses and configured hosts are allowed")
+    def __init__(self, reason: str = "only public addresses and the hosts in URL_ALLOWED_HOSTS are") -> None:
+        super().__init__(f"this URL may not be fetched: {reason}")
 
 
 class FetchFailedError(InputError):

@@ -94,7 +94,7 @@ async def test_any_other_name_is_refused_wherever_it_stands(client: httpx.AsyncC
     for response, location in (
         (await client.post("/collections/", json={"name": name}), "body.name"),
         (await client.get("/blacklist/", params={"collection": name}), "query.collection"),
-        (await client.get("/processed-images/", params={"collection": name}), "query.collection"),
+        (await client.get("/processed-images/", params={"collection": name}), "query.collection.0"),
         (await client.post("/process/process-images", json=body), "body.collection"),
     ):
         assert (response.status_code, response.json()["code"]) == (422, "invalid_request")

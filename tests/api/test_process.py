@@ -74,7 +74,7 @@ async def test_every_kind_of_source_gives_the_same_faces(client: httpx.AsyncClie
         ({}, "images"),
         ({"images": ["x.jpg"], "threshold": -1}, "threshold"),
         ({"images": ["x.jpg"], "detector_backend": "centerfaces"}, "detector_backend"),
-        ({"images": ["x.jpg"], "model_name": "dlib"}, "model_name"),
+        ({"images": ["x.jpg"], "model_name": "dlibb"}, "model_name"),
         ({"images": ["x.jpg"], "distance_metric": "manhattan"}, "distance_metric"),
         ({"images": ["x.jpg"], "thresold": 0.1}, "thresold"),
     ],

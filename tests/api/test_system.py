@@ -228,7 +228,7 @@ async def test_the_server_is_told_in_one_line_why_the_start_was_refused(settings
 
 def test_operations_promise_the_errors_that_they_can_answer_and_no_others(settings: Settings) -> None:
     paths = create_app(settings).openapi()["paths"]
-    assert set(paths["/api/v1/live"]["get"]["responses"]) == {"200"}
+    assert set(paths["/api/v1/live"]["get"]["responses"]) == {"200", "422"}
     for method, path in (("get", "/"), ("get", "/blacklist/report"), ("post", "/blacklist/")):
         failed = paths[f"/api/v1{path}"][method]["responses"]["424"]
         assert "embeddings_unreadable" in failed["content"]["application/problem+json"]["examples"]

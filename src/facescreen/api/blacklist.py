@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, File, Form, Path, Query, Request, Response, UploadFile
-from pydantic import WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
+from facescreen.api.bodies import NO_FILE
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
 from facescreen.api.operation import Operation, needs
@@ -44,16 +45,27 @@ from facescreen.images.sources import printable
 from facescreen.services.blacklist import EnrollmentOptions, Person, Photo
 from facescreen.services.enrollment import FaceSelection
 from facescreen.services.list_report import MAX_FINDINGS
+from facescreen.wording import AnyCase
 
 router = APIRouter(route_class=Operation, prefix="/blacklist", tags=["blacklist"])
 
 EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+def _file(part: object) -> object:
+    if isinstance(part, str):
+        raise ValueError(NO_FILE)  # noqa: TRY004 - Pydantic knows no TypeError
+    return part
+
+
 # Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
-Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Upload = Annotated[UploadFile, BeforeValidator(_file), WithJsonSchema({"type": "string", "format": "binary"})]
 Photos = Annotated[list[Upload], File(min_length=1, description="One or more photos of this person.")]
 Selection = Annotated[
-    FaceSelection, Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one.")
+    FaceSelection,
+    AnyCase(),
+    Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one."),
 ]
 Override = Annotated[
     QualityOverride | None,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.params import Security as SecurityParam
 from fastapi.routing import APIRoute
@@ -16,7 +17,8 @@ from facescreen.api.access import Access
 from facescreen.api.admission import Admission
 from facescreen.api.attempts import Attempts
 from facescreen.api.bodies import BoundedRequest
-from facescreen.api.problems import ACCESS_ERRORS, merged, responses
+from facescreen.api.parameters import Parameters, Place
+from facescreen.api.problems import ACCESS_ERRORS, UNFIT, merged, responses
 from facescreen.api.replay import KEY_HEADER, REPLAY_RESPONSES, Replay
 from facescreen.domain import access
 from facescreen.errors import OverloadedError
@@ -51,11 +53,11 @@ class Operation(APIRoute):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - APIRoute's
         asked = [mark for mark in kwargs.get("dependencies") or () if isinstance(mark, SecurityParam)]
+        kwargs["responses"] = merged(kwargs.get("responses") or {}, UNFIT)
         if asked:
-            refusals = responses(*ACCESS_ERRORS, validation=False)
-            kwargs["responses"] = merged(kwargs.get("responses") or {}, refusals)
+            kwargs["responses"] = merged(kwargs["responses"], responses(*ACCESS_ERRORS))
         if "POST" in kwargs["methods"]:
-            kwargs["responses"] = merged(kwargs.get("responses") or {}, REPLAY_RESPONSES)
+            kwargs["responses"] = merged(kwargs["responses"], REPLAY_RESPONSES)
             kwargs["openapi_extra"] = {"parameters": [KEY_HEADER]}
         super().__init__(*args, **kwargs)
         scopes = frozenset(access.Scope(scope) for mark in asked for scope in mark.scopes or ())
@@ -63,16 +65,26 @@ class Operation(APIRoute):
             Replay(super().handle), is_work=_WORK in self.dependencies, reads_body=self.body_field is not None
         )
         if admission.takes_room:
-            self.responses = merged(self.responses, responses(OverloadedError, validation=False))
+            self.responses = merged(self.responses, responses(OverloadedError))
         self._entrance = Access(Attempts(admission, operation=self.name), scopes=scopes if asked else None)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        parameters = Parameters.of(self)
 
-        async def bounded(request: Request) -> Response:
-            return await handler(BoundedRequest(request.scope, request.receive))
+        async def strict(request: Request) -> Response:
+            bounded = BoundedRequest(request.scope, request.receive)
+            parameters.require_query(bounded)
+            try:
+                if parameters.body is Place.FORM:
+                    parameters.require_form(await bounded.form())
+                return await handler(bounded)
+            except RequestValidationError as error:
+                raise parameters.named(error) from None
+            finally:
+                await bounded.close()
 
-        return bounded
+        return strict
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._entrance(scope, receive, send)

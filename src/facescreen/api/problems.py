@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from facescreen import errors, metrics
 from facescreen.errors import DuplicateEntryError, EnrollmentRejectedError, FacescreenError, UnavailableError
+from facescreen.wording import said
 
 STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -192,13 +193,10 @@ def from_error(error: FacescreenError) -> JSONResponse:
     return response
 
 
-def responses(
-    *possible: type[FacescreenError], validation: bool = True, work: bool = True
-) -> dict[int | str, dict[str, Any]]:
+def responses(*possible: type[FacescreenError], work: bool = True) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses of an operation that can fail in these ways, an example for each code.
 
     Args:
-        validation: it has parameters or a body.
         work: it does anything at all, which takes the database and time.
     """
     examples: dict[HTTPStatus, dict[str, Any]] = defaultdict(dict)
@@ -207,20 +205,7 @@ def responses(
         status = STATUS[error]
         summary = (error.__doc__ or "").partition("\n")[0]
         examples[status][error.code] = {"summary": summary, "value": _example(status, error.code, summary)}
-    if validation:
-        status, code = HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code
-        examples[status][code] = {
-            "summary": "The request does not fit the schema.",
-            "value": _example(status, code, "body.images: Field required"),
-        }
-    return {
-        int(status): {
-            "model": Problem,
-            "description": status.phrase,
-            "content": {"application/problem+json": {"examples": by_code}},
-        }
-        for status, by_code in examples.items()
-    }
+    return {int(status): _described(status, by_code) for status, by_code in examples.items()}
 
 
 def merged(
@@ -249,12 +234,7 @@ def install(app: FastAPI) -> None:
     async def on_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
         request.state.code = errors.InputError.code
-        faults = [
-            Fault(
-                location=".".join(map(str, fault["loc"]))[:_LONGEST_LOCATION], code=fault["type"], detail=fault["msg"]
-            )
-            for fault in error.errors()[:_MOST_FAULTS]
-        ]
+        faults = [_fault(fault) for fault in error.errors()[:_MOST_FAULTS]]
         detail = "; ".join(f"{fault.location}: {fault.detail}" for fault in faults)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code, detail, faults=faults)
 
@@ -278,6 +258,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
 
 
+def _fault(found: Mapping[str, Any]) -> Fault:
+    detail = f"no JSON that is taken: {found['ctx']['error']}" if found["type"] == "json_invalid" else said(found)
+    return Fault(location=".".join(map(str, found["loc"]))[:_LONGEST_LOCATION], code=found["type"], detail=detail)
+
+
 def _allowed(request: Request) -> list[str]:
     """The methods of this path, of all routes; Starlette knows the first one only."""
     scope = {key: value for key, value in request.scope.items() if key not in {"route", "endpoint", "fastapi"}}
@@ -292,11 +277,15 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Adds what FastAPI does not know of problems.
 
     It files the model of every response under the media type of successes; ours belongs to the problem's. And every
-    body can be one that nobody can parse, or too large.
+    body can be one that nobody can parse, or too large. A form takes no fields but those that are named.
     """
+    schemas = document["components"]["schemas"]
     for item in document["paths"].values():
         for operation in item.values():
             if "requestBody" in operation:
+                for media_type, body in operation["requestBody"]["content"].items():
+                    if media_type == "multipart/form-data":
+                        schemas[body["schema"]["$ref"].rpartition("/")[2]]["additionalProperties"] = False
                 for status, code, summary in _FAULTS_OF_BODIES:
                     response = operation["responses"].setdefault(
                         str(int(status)),
@@ -313,6 +302,14 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _described(status: HTTPStatus, by_code: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": Problem,
+        "description": status.phrase,
+        "content": {"application/problem+json": {"examples": by_code}},
+    }
+
+
 def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     return {
         "type": f"urn:facescreen:problem:{code}",
@@ -322,3 +319,17 @@ def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
         "detail": detail,
         "errors": [],
     }
+
+
+UNFIT: Mapping[int | str, dict[str, Any]] = {
+    int(STATUS[errors.InputError]): _described(
+        STATUS[errors.InputError],
+        {
+            errors.InputError.code: {
+                "summary": "The request does not fit the schema.",
+                "value": _example(STATUS[errors.InputError], errors.InputError.code, "body.images: Field required"),
+            }
+        },
+    )
+}
+"""What every operation answers to a request that does not fit its schema."""

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import Field
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.operation import Operation, needs
@@ -23,9 +24,14 @@ from facescreen.errors import (
     StorageFullError,
     WeightsMissingError,
 )
+from facescreen.wording import AnyCase
 
 router = APIRouter(route_class=Operation, prefix="/processed-images", tags=["processed images"])
 
+MOST_WANTED = 100
+"""Values of one filter."""
+
+EntryId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 FaceIndex = Annotated[int, Path(ge=0, le=2**63 - 1, description="`face_index` of the face in the result.")]
 Jpeg: dict[int | str, dict[str, Any]] = {
@@ -40,11 +46,30 @@ async def list_results(
     offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     collection: Annotated[
-        CollectionName | None, Query(description="Only results of this collection. Default: of all.")
-    ] = None,
+        list[CollectionName],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results of this collection, or of any of several. Default: of all.",
+        ),
+    ],
     matched_only: Annotated[bool, Query(description="Only results with a match.")] = False,
-    entry: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only results that match this entry.")] = None,
-    verdict: Annotated[Verdict | None, Query(description="Only results with a face of this verdict.")] = None,
+    entry: Annotated[
+        list[EntryId],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results that match this entry, or any of several.",
+        ),
+    ],
+    verdict: Annotated[
+        list[Annotated[Verdict, AnyCase()]],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results with a face of this verdict, or of any of several.",
+        ),
+    ],
     from_: Annotated[
         Moment | None, Query(alias="from", description="Created then or later; UTC where no zone is given.")
     ] = None,
@@ -52,10 +77,10 @@ async def list_results(
 ) -> ProcessedImagePage:
     """Newest first."""
     wanted = ResultFilter(
-        collection=collection,
+        collections=collection,
         matched_only=matched_only,
-        entry_id=entry,
-        verdict=verdict,
+        entry_ids=entry,
+        verdicts=verdict,
         since=from_,
         until=to,
     )

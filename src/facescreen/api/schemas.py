@@ -15,7 +15,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from facescreen.config import DetectorName, ModelName
+from facescreen.config import AnyDetector, AnyMetric, AnyModel
 from facescreen.domain.blacklist import (
     COLLECTION_NAME,
     DEFAULT_COLLECTION,
@@ -25,7 +25,7 @@ from facescreen.domain.blacklist import (
     ReferenceImage,
     Status,
 )
-from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
+from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
@@ -86,8 +86,15 @@ def _written_out(moment: object) -> object:
     return moment
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-"""A moment that a request names; UTC where it gives no zone."""
+def _with_its_plus(moment: object) -> object:
+    """The moment as it was meant: in a query, a plus that is not written as %2B is a blank."""
+    if not isinstance(moment, str):
+        return moment
+    return re.sub(r"(:[0-9]{2}(?:\.[0-9]+)?) (?=[0-9]{2}:?[0-9]{2}$)", r"\1+", moment)
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), BeforeValidator(_with_its_plus), AfterValidator(_in_utc)]
+"""A moment in a query; UTC where it gives no zone."""
 AwareMoment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """The same, where a zone has to be given: hours matter, and nobody should have to guess."""
 
@@ -108,15 +115,15 @@ class _Request(BaseModel):
 
 class DetectRequest(_Request):
     image: ImageText
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
+    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
 
 
 class ProcessRequest(_Request):
     collection: CollectionName = DEFAULT_COLLECTION
     images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
-    model_name: ModelName | None = Field(default=None, description="Default: the setting of the same name.")
-    distance_metric: EmbeddingMetric | None = Field(default=None, description="Default: the setting of the same name.")
+    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
+    model_name: AnyModel | None = Field(default=None, description="Default: the setting of the same name.")
+    distance_metric: AnyMetric | None = Field(default=None, description="Default: the setting of the same name.")
     threshold: Annotated[float | None, _Number] = Field(
         default=None,
         ge=0,
