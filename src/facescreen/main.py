@@ -57,6 +57,8 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
         summary="Who is in this picture, is anybody of them on the list, how sure is that, and why.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # Generators of clients name functions by it.
+        generate_unique_id_function=lambda route: route.name,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "persistAuthorization": True},
     )
