@@ -24,7 +24,7 @@ from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings, load_settings
 from facescreen.errors import StartupError
 from facescreen.factory import Facade, Services, open_services, start
-from facescreen.logs import configure_logs
+from facescreen.logs import configure_logs, set_libraries_apart
 
 PREFIX = "/api/v1"
 
@@ -139,6 +139,7 @@ def _app() -> FastAPI:
         settings = load_settings()
     except StartupError as error:
         sys.exit(f"facescreen: {error}")
+    set_libraries_apart()
     configure_logs(settings.log_level)
     return create_app(settings)
 
