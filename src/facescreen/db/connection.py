@@ -144,8 +144,8 @@ class Database:
         """Refuse a schema that this code does not know.
 
         Raises:
-            StartupError: there is no database, its schema is older or newer than the code, or a restore was interrupted;
-                the message names the command.
+            StartupError: there is no database, its schema is older or newer than the code, or a restore was
+                interrupted; the message names the command.
         """
         if self._exists(RESTORED):
             raise StartupError("the restore of a backup was interrupted; it is finished by: facescreen audit")
