@@ -35,6 +35,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     rows = re.findall(r"^\| `([a-z_0-9]+)` \| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     expected = {(error.code, str(int(status))) for error, status in STATUS.items()}
     assert expected <= set(rows)
+    assert len(rows) == len({code for code, _ in rows})
 
 
 def test_every_action_of_the_audit_trail_is_documented() -> None:

@@ -7,7 +7,9 @@ log, only the place is written: they quote addresses, file names and exceptions.
 
 import json
 import logging
+import os
 import sys
+import threading
 import warnings
 from datetime import UTC, datetime
 from typing import TextIO
@@ -40,6 +42,9 @@ _FIELDS = (
 )
 
 
+_STANDARD_ERROR = 2
+_PIPE_BYTES = 1 << 16
+
 _SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
@@ -65,6 +70,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def set_libraries_apart() -> None:
+    """Keep what C libraries write to standard error out of the log; an event says that there was something.
+
+    libjpeg remarks there on damaged pictures, TensorFlow on the machine, both past Python. The log, and whatever else
+    Python writes to ``sys.stderr``, goes on to this process's standard error. Call it before :func:`configure_logs`; a
+    server may make its application twice.
+    """
+    if sys.stderr.fileno() != _STANDARD_ERROR:
+        return
+    sys.stderr = os.fdopen(os.dup(_STANDARD_ERROR), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    reading, writing = os.pipe()
+    # A library that holds the GIL must never wait for the thread that reads: what does not fit is dropped.
+    os.set_blocking(writing, False)
+    os.dup2(writing, _STANDARD_ERROR)
+    os.close(writing)
+    threading.Thread(target=_note_output, args=(reading,), name="library output", daemon=True).start()
+
+
 def configure_logs(level: str) -> None:
     """Send this process's logs to standard error in one format, third-party libraries from warnings up.
 
@@ -79,6 +102,12 @@ def configure_logs(level: str) -> None:
         server.handlers.clear()
         server.propagate = name != "uvicorn.access"
     warnings.showwarning = _log_warning
+
+
+def _note_output(reading: int) -> None:
+    while os.read(reading, _PIPE_BYTES):
+        logger.info("library_output_withheld")
+    os.close(reading)
 
 
 def _is_harmless(record: logging.LogRecord) -> bool:

@@ -18,13 +18,13 @@ from facescreen.api.admission import Admission, Room
 from facescreen.api.middleware import BodyLimit, EitherSlash, OneLineStartup, RequestLog, SecurityHeaders
 from facescreen.api.rate_limits import RateLimits
 from facescreen.api.rekognition.attempts import Attempts
-from facescreen.api.rekognition.endpoint import RekognitionEndpoint
+from facescreen.api.rekognition.endpoint import RekognitionEndpoint, TargetedRoute
 from facescreen.api.rekognition.operations import Operations
 from facescreen.backends.base import EmbeddingBackend
 from facescreen.config import Settings, load_settings
 from facescreen.errors import StartupError
 from facescreen.factory import Facade, Services, open_services, start
-from facescreen.logs import configure_logs
+from facescreen.logs import configure_logs, set_libraries_apart
 
 PREFIX = "/api/v1"
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
             metrics.forget_workers()
             app.state.services = services
             if services.facade is not None:
-                app.router.routes.append(_rekognition(services, services.facade, app.state.rate_limits))
+                app.router.routes += _rekognition(services, services.facade, app.state.rate_limits)
             upgrading = services.upgrade.upgrading() if services.upgrade else nullcontext()
             async with services.retention.sweeping(), upgrading:
                 with _draining(app):
@@ -57,6 +57,8 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
         summary="Who is in this picture, is anybody of them on the list, how sure is that, and why.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # Generators of clients name functions by it.
+        generate_unique_id_function=lambda route: route.name,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "persistAuthorization": True},
     )
@@ -111,8 +113,11 @@ def _draining(app: FastAPI) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _rekognition(services: Services, facade: Facade, rate_limits: RateLimits) -> Route:
-    """The endpoint that speaks Rekognition's protocol; without access keys it lets nobody in."""
+def _rekognition(services: Services, facade: Facade, rate_limits: RateLimits) -> list[Route]:
+    """The endpoint that speaks Rekognition's protocol; without access keys it lets nobody in.
+
+    AWS has it at ``/``, and clients that were given no path ask there.
+    """
     settings = services.settings
     operations = Operations(collections=services.collections, faces=facade.faces, people=facade.people, s3=facade.s3)
     keys = (pair.get_secret_value().partition(":") for pair in settings.rekognition_access_keys)
@@ -123,7 +128,10 @@ def _rekognition(services: Services, facade: Facade, rate_limits: RateLimits) ->
         allow_unsigned_on_loopback=settings.rekognition_allow_unsigned,
         around=lambda app: Attempts(Admission(app, is_work=True, reads_body=True), services.trail),
     )
-    return Route("/rekognition", endpoint, include_in_schema=False)
+    return [
+        Route("/rekognition", endpoint, include_in_schema=False),
+        TargetedRoute("/", endpoint, methods=["POST"], include_in_schema=False),
+    ]
 
 
 def _app() -> FastAPI:
@@ -131,6 +139,7 @@ def _app() -> FastAPI:
         settings = load_settings()
     except StartupError as error:
         sys.exit(f"facescreen: {error}")
+    set_libraries_apart()
     configure_logs(settings.log_level)
     return create_app(settings)
 

@@ -1,7 +1,6 @@
 """Who did what, over HTTP: every use and every change leaves one event, of whoever asked."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -180,7 +179,7 @@ def operations(settings: Settings) -> dict[str, tuple[str, str]]:
     found = {}
     for path, item in create_app(settings).openapi()["paths"].items():
         for method, operation in item.items():
-            name = operation["operationId"].removesuffix(f"{re.sub(r'[^0-9a-zA-Z_]', '_', path)}_{method}")
+            name = operation["operationId"]
             if method != "get" or name == "export_trail":
                 found[name] = (method.upper(), path.removeprefix("/api/v1"))
     return found

@@ -222,7 +222,7 @@ async def test_the_server_is_told_in_one_line_why_the_start_was_refused(settings
     await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
     (message,) = sent
     assert message["type"] == "lifespan.startup.failed"
-    assert message["message"].startswith("facescreen: the database schema is older")
+    assert message["message"].startswith("facescreen: there is no database at DATABASE_URL yet")
     assert "\n" not in message["message"]
 
 

@@ -64,6 +64,14 @@ def test_a_folder_is_synchronised_and_screened(folder: Path) -> None:
     clear = facescreen(folder, "screen", "pictures/grace_hopper.jpg")
     assert clear.returncode == 0
     assert "clear" in clear.stdout
+    chosen = ("--detector", "yunet", "--metric", "euclidean_l2", "--threshold", "0", "--review-threshold", "1.4")
+    (possible,) = json.loads(facescreen(folder, "screen", "pictures/grace_hopper.jpg", *chosen, "--json").stdout)
+    asked = ("detector_backend", "distance_metric", "threshold", "review_threshold")
+    assert [possible[name] for name in asked] == ["yunet", "euclidean_l2", 0.0, 1.4]
+    assert possible["faces"][0]["verdict"] == "possible"
+    elsewhere = facescreen(folder, "screen", "pictures/grace_hopper.jpg", "--collection", "visitors")
+    assert (elsewhere.returncode, len(elsewhere.stderr.splitlines())) == (2, 1)
+    assert "visitors" in elsewhere.stderr
     refused = facescreen(folder, "screen", "pictures/grace_hopper.jpg", "pictures/notes.txt")
     assert refused.returncode == 2
     assert "unsupported_format" in refused.stdout
@@ -107,7 +115,7 @@ def test_migrate_names_a_database_that_cannot_be_opened_in_one_line(tmp_path: Pa
 def test_serve_without_a_schema_names_the_command(tmp_path: Path) -> None:
     done = facescreen(tmp_path, "serve")
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("run: facescreen migrate")
+    assert done.stderr.strip().endswith("there is no database at DATABASE_URL yet; make it: facescreen migrate")
 
 
 def test_settings_are_printed_and_come_from_dotenv(tmp_path: Path) -> None:

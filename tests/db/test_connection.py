@@ -143,7 +143,11 @@ def test_a_database_that_cannot_be_durable_is_refused(url: str) -> None:
 
 async def test_older_and_newer_schemas_are_refused_with_what_to_do(tmp_path: Path) -> None:
     database = Database(f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
-    with pytest.raises(StartupError, match="run: facescreen migrate"):
+    with pytest.raises(StartupError, match="there is no database at DATABASE_URL yet; make it: facescreen migrate"):
+        await database.require_head()
+    assert not database.path.exists()
+    database.path.touch()
+    with pytest.raises(StartupError, match="older than this version of facescreen; run: facescreen migrate"):
         await database.require_head()
     await database.migrate()
     await database.require_head()

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import os
 import warnings
 
 from facescreen.config import DetectorName, load_settings
 from facescreen.domain.faces import Face, Pixels
-from facescreen.logs import configure_logs
+from facescreen.logs import configure_logs, set_libraries_apart
 from facescreen.main import create_app
 from tests.painted import PaintedBackend
 
@@ -26,6 +27,7 @@ class LoudBackend(PaintedBackend):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
                 logging.getLogger(name).log(level, "%s in %s", told, name)
         warnings.warn(told, RuntimeWarning, stacklevel=1)
+        os.write(2, f"{told}\n".encode())  # as libraries in C do
         asyncio.get_running_loop().call_exception_handler({"message": told, "exception": ValueError(told)})
         faces = await super().detect(image, detector)
         if any(abs(image[f.box.y + 5, f.box.x + 5].astype(int) - BREAKING).max() < 10 for f in faces):
@@ -38,6 +40,7 @@ def __getattr__(name: str) -> object:
     if name != "app":
         raise AttributeError(name)
     settings = load_settings()
+    set_libraries_apart()
     configure_logs(settings.log_level)
     warnings.simplefilter("always")
     return create_app(settings, LoudBackend())

@@ -349,7 +349,8 @@ def test_nothing_planted_is_logged_or_counted_or_told_in_an_error(settings: Sett
     assert {(m, p) for p, item in document["paths"].items() for m in item} - asked(answers, document) == set()
     assert {200, 201, 204, 401, 404, 409, 413, 422, 500} <= {answer.status_code for answer in answers}
     lines = [json.loads(line) for line in log.splitlines()]
-    assert {"request", "request_failed", "message_withheld", "library_warning"} <= {line["event"] for line in lines}
+    told = {"request", "request_failed", "message_withheld", "library_warning", "library_output_withheld"}
+    assert told <= {line["event"] for line in lines}
     withheld = {line["logger"] for line in lines if line["event"] == "message_withheld"}
     assert {"botocore.endpoint", "httpcore.http11", "urllib3.connectionpool", "asyncio"} <= withheld
     refused = [answer for answer in answers if answer.status_code >= 500]

@@ -1,11 +1,12 @@
 """Read the audit trail."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
 from facescreen.api.dependencies import ServicesDep
+from facescreen.api.files import accepted_type, file_response
 from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import responses
 from facescreen.api.schemas import Moment
@@ -14,9 +15,6 @@ from facescreen.domain.access import Scope
 router = APIRouter(route_class=Operation, prefix="/audit", tags=["audit"])
 
 JSON_LINES = "application/x-ndjson"
-_LINES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "One JSON object for each event."}
-}
 
 
 @router.get(
@@ -24,9 +22,10 @@ _LINES: dict[int | str, dict[str, Any]] = {
     dependencies=needs(Scope.ADMINISTER),
     summary="Export the audit trail",
     response_class=StreamingResponse,
-    responses={**responses(), **_LINES},
+    responses={**responses(), **file_response(JSON_LINES, "One JSON object for each event, a line each.")},
 )
 async def export_trail(
+    request: Request,
     services: ServicesDep,
     *,
     from_: Annotated[
@@ -38,4 +37,4 @@ async def export_trail(
 ) -> StreamingResponse:
     """Oldest first, as JSON Lines. `facescreen audit verify --file` tells whether anything was changed in them."""
     pieces = await services.trail.export(since=from_, until=to, after_id=after_id, limit=limit)
-    return StreamingResponse(pieces, media_type=JSON_LINES)
+    return StreamingResponse(pieces, media_type=accepted_type(request, JSON_LINES))

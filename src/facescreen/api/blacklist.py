@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from facescreen.api.bodies import NO_FILE
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
+from facescreen.api.files import accepted_type, file_response
 from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import (
@@ -269,17 +270,19 @@ async def add_images(
     response_class=Response,
     responses={
         **responses(CollectionNotFoundError, EntryNotFoundError, ReferenceImageNotFoundError, *AWS_ERRORS),
-        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+        **file_response("image/jpeg", "The photo."),
     },
 )
 async def get_image(
     id: EntryId,  # noqa: A002 - the path's name
     image_id: ImageId,
+    request: Request,
     services: ServicesDep,
     collection: Within = DEFAULT_COLLECTION,
 ) -> Response:
     """Upright and re-encoded: no EXIF, no GPS."""
-    return Response(await services.blacklist.image(collection, id, image_id), media_type="image/jpeg")
+    photo = await services.blacklist.image(collection, id, image_id)
+    return Response(photo, media_type=accepted_type(request, "image/jpeg"))
 
 
 @router.delete(

@@ -1,11 +1,12 @@
 """Stored results and their pictures."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import Field
 
 from facescreen.api.dependencies import ServicesDep
+from facescreen.api.files import accepted_type, file_response
 from facescreen.api.operation import Operation, needs
 from facescreen.api.problems import responses
 from facescreen.api.schemas import ClearRequest, CollectionName, Moment, ProcessedImage, ProcessedImagePage
@@ -34,9 +35,6 @@ MOST_WANTED = 100
 EntryId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 FaceIndex = Annotated[int, Path(ge=0, le=2**63 - 1, description="`face_index` of the face in the result.")]
-Jpeg: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
-}
 
 
 @router.get("/", dependencies=needs(Scope.READ), summary="List stored results", responses=responses())
@@ -100,16 +98,18 @@ async def get_result(id: ResultId, services: ServicesDep) -> ProcessedImage:  # 
     dependencies=needs(Scope.READ),
     summary="Get the picture of a stored result",
     response_class=Response,
-    responses={**responses(ResultNotFoundError), **Jpeg},
+    responses={**responses(ResultNotFoundError), **file_response("image/jpeg", "The picture.")},
 )
 async def get_result_image(
     id: ResultId,  # noqa: A002 - the path's name
+    request: Request,
     services: ServicesDep,
     *,
     annotated: Annotated[bool, Query(description="Draw boxes, names, distances and verdicts.")] = False,
 ) -> Response:
     """The upright, re-encoded copy: no EXIF, no GPS."""
-    return Response(await services.screening.picture(id, annotated=annotated), media_type="image/jpeg")
+    picture = await services.screening.picture(id, annotated=annotated)
+    return Response(picture, media_type=accepted_type(request, "image/jpeg"))
 
 
 @router.delete(

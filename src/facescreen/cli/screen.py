@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine, model_option, progress_bar
+from facescreen.cli.base import DETECTOR, METRIC, command_settings, coroutine, model_option, progress_bar
 
 if TYPE_CHECKING:
     from facescreen.domain.screening import Screening
@@ -19,23 +19,29 @@ _IMAGES_AT_ONCE = 8
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@click.option("--collection", help="The list. Default: the default one.")
+@click.option("--detector", type=DETECTOR, help="Default: DETECTOR_BACKEND.")
 @model_option
+@click.option("--metric", type=METRIC, help="Default: DISTANCE_METRIC.")
+@click.option("--threshold", type=float, help="Largest distance that matches. Default: chosen for the list.")
+@click.option("--review-threshold", type=float, help="Largest distance that is possible. Default: chosen for the list.")
 @coroutine
-async def screen(paths: tuple[Path, ...], as_json: bool, model: Any) -> None:  # noqa: ANN401, FBT001 - given by click
+async def screen(paths: tuple[Path, ...], *, as_json: bool, collection: str | None, **chosen: Any) -> None:  # noqa: ANN401 - given by click
     """Screen image files and folders of them. Exit status 1: somebody may match; 2: an image could not be screened."""
+    from facescreen.domain.blacklist import DEFAULT_COLLECTION
     from facescreen.factory import open_services
     from facescreen.images.sources import SourceImage
     from facescreen.services.thresholds import ScreeningOptions
 
     files = [file for path in paths for file in _image_files(path)]
-    options = ScreeningOptions(model=model)
+    options = ScreeningOptions(**chosen)
     results: list[Screening] = []
     async with open_services(command_settings()) as services:
         with progress_bar("images") as progress:
             for start in range(0, len(files), _IMAGES_AT_ONCE):
                 progress(start, len(files))
                 batch = [SourceImage(file.read_bytes(), str(file)) for file in files[start : start + _IMAGES_AT_ONCE]]
-                results += await services.screening.screen(batch, options)
+                results += await services.screening.screen(batch, options, collection=collection or DEFAULT_COLLECTION)
             progress(len(files), len(files))
     _print_screenings(results, as_json=as_json)
     if any(face.alerts for result in results for face in result.faces):

@@ -144,12 +144,14 @@ class Database:
         """Refuse a schema that this code does not know.
 
         Raises:
-            StartupError: the schema is older or newer than the code, or a restore was interrupted; the message names
-                the command.
+            StartupError: there is no database, its schema is older or newer than the code, or a restore was
+                interrupted; the message names the command.
         """
         if self._exists(RESTORED):
             raise StartupError("the restore of a backup was interrupted; it is finished by: facescreen audit")
-        current = await self._revision() if self._exists() else None
+        if not self._exists():
+            raise StartupError("there is no database at DATABASE_URL yet; make it: facescreen migrate")
+        current = await self._revision()
         scripts = ScriptDirectory.from_config(self._alembic())
         if current == scripts.get_current_head():
             self._head = current

@@ -282,14 +282,17 @@ async def test_unsigned_requests_name_one_host() -> None:
 
 def test_operations_that_are_not_served_are_unknown(connect: ClientFactory, port: int, desk: Desk) -> None:
     error = refused(lambda: connect().detect_labels(Image={"Bytes": b"photo"}))
-    assert error.response["Error"] == {"Code": "UnknownOperationException", "Message": ""}
+    assert error.response["Error"]["Code"] == "UnknownOperationException"
+    served = "CreateCollection, DescribeCollection, DetectFaces, ListCollections, SearchFaces"
+    assert error.response["Error"]["Message"] == f"facescreen has none of this name; its operations are {served}"
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert error.response["ResponseMetadata"]["RequestId"]
     targets = ("RekognitionService.Nonsense", "Other.ListCollections", "ListCollections", "", None)
     for target in targets:
         reply = send(port, X_Amz_Target=target)
         assert reply.status == 400
-        assert reply.document == {"__type": "com.amazon.coral.service#UnknownOperationException"}
+        assert reply.document["__type"] == "UnknownOperationException"
+        assert served in reply.document["Message"]
         assert reply.headers["x-amzn-errortype"] == "UnknownOperationException"
     assert not desk.asked
 
@@ -297,7 +300,8 @@ def test_operations_that_are_not_served_are_unknown(connect: ClientFactory, port
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_other_methods_are_not_of_the_protocol(port: int, desk: Desk, method: str) -> None:
     reply = send(port, method=method)
-    assert (reply.status, reply.document["__type"].partition("#")[2]) == (404, "UnknownOperationException")
+    assert (reply.status, reply.document["__type"]) == (404, "UnknownOperationException")
+    assert "POST with Content-Type application/x-amz-json-1.1" in reply.document["Message"]
     assert not desk.asked
 
 
@@ -309,7 +313,8 @@ def test_the_content_type_may_name_its_charset(port: int, desk: Desk) -> None:
 def test_other_content_types_are_not_of_the_protocol(port: int, desk: Desk, content_type: str | None) -> None:
     # A page in a browser can send these, and no others, without asking first.
     reply = send(port, Content_Type=content_type)
-    assert (reply.status, reply.document["__type"].partition("#")[2]) == (404, "UnknownOperationException")
+    assert (reply.status, reply.document["__type"]) == (404, "UnknownOperationException")
+    assert "POST with Content-Type application/x-amz-json-1.1" in reply.document["Message"]
     assert not desk.asked
 
 
@@ -564,3 +569,18 @@ def test_only_operations_of_rekognition_can_be_served() -> None:
     operation = Desk().operations()["ListCollections"]
     with pytest.raises(OperationNotFoundError):
         RekognitionEndpoint({"ListBuckets": operation}, KEYS, rate_limits=ANY_NUMBER, allow_unsigned_on_loopback=False)
+
+
+@pytest.mark.parametrize("docs_enabled", [True, False])
+async def test_clients_whose_endpoint_has_no_path_are_answered(settings: Settings, docs_enabled: bool) -> None:
+    chosen = {"rekognition_allow_unsigned": True, "docs_enabled": docs_enabled}
+    async with conftest.serving(settings.model_copy(update=chosen)) as client:
+        root = client.base_url.copy_with(path="/")
+        listed = await client.post(root, content=b"{}", headers=UNSIGNED_HEADERS)
+        assert listed.json()["CollectionIds"] == ["default"]
+        unknown = await client.post(root, content=b"{}", headers=UNSIGNED_HEADERS | {"X-Amz-Target": "Other.Get"})
+        assert unknown.json()["__type"] == "UnknownOperationException"
+        untargeted = await client.post(root, content=b"{}")
+        assert untargeted.headers["content-type"] == "application/problem+json"
+        assert untargeted.status_code == (405 if docs_enabled else 404)
+        assert (await client.get(root)).is_redirect is docs_enabled

@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facescreen import errors
@@ -130,10 +132,12 @@ class RekognitionEndpoint:
         # The content type comes first, for without it this is no request of the protocol, whatever else it says.
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if request.method != "POST" or content_type.strip().lower() != CONTENT_TYPE:
-            raise unknown_operation(status=404)
+            message = f"a request here is a POST with Content-Type {CONTENT_TYPE} and X-Amz-Target {TARGET_PREFIX}…"
+            raise unknown_operation(message, status=404)
         raw = _raw(request, b"")
         if _target(raw) not in self._operations:
-            raise unknown_operation()
+            names = ", ".join(sorted(target.removeprefix(TARGET_PREFIX) for target in self._operations))
+            raise unknown_operation(f"facescreen has none of this name; its operations are {names}")
         return await self._caller(request, raw, claimed)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,6 +162,15 @@ class RekognitionEndpoint:
             await self._rate_limits.failures.take(address_of(request))
             raise
         return Caller(signer.region, signer.access_key_id)
+
+
+class TargetedRoute(Route):
+    """A route for requests that name an operation of AWS's; all others are somebody else's at this path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or "x-amz-target" not in Headers(scope=scope):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _raw(request: Request, body: bytes) -> RawRequest:

@@ -29,9 +29,9 @@ class RekognitionFault(Exception):  # noqa: N818 - AWS's own word, and the name 
         return {"__type": self.name, "Code": self.name, "Logref": request_id, "Message": self.message}
 
 
-def unknown_operation(*, status: int = 400) -> RekognitionFault:
+def unknown_operation(message: str, *, status: int = 400) -> RekognitionFault:
     """Nothing here has that name; with 404, the request is not of the protocol at all."""
-    return RekognitionFault("UnknownOperationException", "", status=status)
+    return RekognitionFault("UnknownOperationException", message, status=status)
 
 
 def not_serializable(message: str) -> RekognitionFault:
