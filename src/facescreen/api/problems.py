@@ -284,7 +284,8 @@ def _allowed(request: Request) -> list[str]:
     return [
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+        for routed in ("GET" if method == "HEAD" else method,)
+        if any(route.matches({**scope, "method": routed})[0] is Match.FULL for route in request.app.router.routes)
     ]
 
 
