@@ -13,7 +13,6 @@ from facescreen.domain.trail import Action
 from facescreen.errors import LocalOnlyError, ScopeMissingError, UnauthenticatedError
 from facescreen.factory import Services
 
-
 _NOTHING: frozenset[access.Scope] = frozenset()
 _EVERYTHING = frozenset(access.Scope)
 
