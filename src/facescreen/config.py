@@ -65,6 +65,9 @@ AccessKeys = Annotated[tuple[SecretStr, ...], NoDecode, Parts]
 Rate = Annotated[str, AfterValidator(notation.rate)]
 WebAddress = Annotated[str, AfterValidator(notation.web_address)]
 
+OWN_PATHS = frozenset({"api", "docs", "metrics", "openapi.json", "redoc", "rekognition", "static-offline-docs"})
+"""First parts of all paths of the service. Below one of them it could not be told whether a proxy cut a prefix off."""
+
 
 class Settings(BaseSettings):
     """One field per environment variable of the same name in capitals."""
@@ -261,6 +264,19 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address that `facescreen serve` binds."
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port that `facescreen serve` binds.")
+    root_path: str = Field(
+        default="",
+        description="Path of a proxy that the service is reached below, such as `/faces`. Empty: the root.",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=86400,
+        description=(
+            "How long `facescreen serve` keeps a connection without requests. It must be longer than the proxy or "
+            "load balancer in front keeps it, usually 60 seconds."
+        ),
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of `facescreen serve`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase()] = Field(
         default="info", description="Least severe level logged."
@@ -275,6 +291,16 @@ class Settings(BaseSettings):
         assert info.field_name is not None  # noqa: S101 - this validates fields
         may_be_none = type(None) in get_args(cls.model_fields[info.field_name].annotation)
         return None if may_be_none and not text else text
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_apart(cls, value: str) -> str:
+        path = f"/{value.strip('/')}".rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+            raise ValueError("must be a path such as /faces, of letters, digits and ._~- between slashes")
+        if path.removeprefix("/").partition("/")[0] in OWN_PATHS:
+            raise ValueError(f"must not begin as a path of the service itself: {', '.join(sorted(OWN_PATHS))}")
+        return path
 
     @field_validator("rekognition_access_keys")
     @classmethod

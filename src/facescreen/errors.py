@@ -236,9 +236,17 @@ class NotFoundError(FacescreenError):
 
 
 class EntryNotFoundError(NotFoundError):
-    """No blacklist entry has this id."""
+    """No blacklist entry has this id.
+
+    Attributes:
+        elsewhere: name of another collection that has the entry, for callers who may read the list. Not in the message.
+    """
 
     code = "entry_not_found"
+
+    def __init__(self, message: str, *, elsewhere: str | None = None) -> None:
+        self.elsewhere = elsewhere
+        super().__init__(message)
 
 
 class CollectionNotFoundError(NotFoundError):

@@ -260,11 +260,11 @@ async def test_paths_of_nothing(client: httpx.AsyncClient, path: str) -> None:
 
 async def test_what_else_is_allowed_is_told(client: httpx.AsyncClient) -> None:
     for path, methods in {
-        "/blacklist/": "GET, POST",
-        "/blacklist": "GET, POST",
-        "/blacklist/1/": "DELETE, GET, PUT",
-        "/collections/a/calibration": "DELETE, GET",
-        "/models": "GET",
+        "/blacklist/": "GET, HEAD, POST",
+        "/blacklist": "GET, HEAD, POST",
+        "/blacklist/1/": "DELETE, GET, HEAD, PUT",
+        "/collections/a/calibration": "DELETE, GET, HEAD",
+        "/models": "GET, HEAD",
     }.items():
         response = await client.request("PATCH", path)
         assert (response.status_code, response.headers["allow"]) == (405, methods)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facescreen import __version__
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
 from facescreen.images.fetch import MAX_REDIRECTS, Fetcher, _is_public
 
@@ -174,6 +175,12 @@ async def test_other_urls_are_not_fetched(url: str) -> None:
     async with fetching("example.com") as fetcher:
         with pytest.raises(UrlNotAllowedError):
             await fetcher.fetch(url)
+
+
+async def test_the_upstream_is_told_who_asks() -> None:
+    async with serving(always("200 OK", b"x")) as server, fetching("127.0.0.1") as fetcher:
+        await fetcher.fetch(f"http://127.0.0.1:{server.port}/a.jpg")
+    assert f"User-Agent: facescreen/{__version__}\r\n" in server.requests[0]
 
 
 async def test_an_exemption_is_for_that_name_and_port_only() -> None:

@@ -232,7 +232,6 @@ async def delete_entry(
     "/{id}/images",
     dependencies=needs(Scope.MANAGE, work=True),
     summary="Add photos to an entry",
-    status_code=201,
     responses=responses(
         CollectionNotFoundError,
         EntryNotFoundError,

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from facescreen import errors, metrics
-from facescreen.errors import DuplicateEntryError, EnrollmentRejectedError, FacescreenError, UnavailableError
+from facescreen.domain.access import Scope
+from facescreen.errors import (
+    DuplicateEntryError,
+    EnrollmentRejectedError,
+    EntryNotFoundError,
+    FacescreenError,
+    UnavailableError,
+)
 from facescreen.wording import said
 
 STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
@@ -175,14 +183,21 @@ def problem(
     return JSONResponse(content, status_code=status, headers=headers, media_type="application/problem+json")
 
 
-def from_error(error: FacescreenError) -> JSONResponse:
-    """The response to one of our own errors."""
+def from_error(error: FacescreenError, *, may_read: bool = False) -> JSONResponse:
+    """The response to one of our own errors.
+
+    Args:
+        may_read: the caller may see every list, so it is told which one has what this one lacks.
+    """
     status = STATUS[type(error)]
+    detail = str(error)
+    if may_read and isinstance(error, EntryNotFoundError) and error.elsewhere is not None:
+        detail += f"; the collection {error.elsewhere} has it: add ?collection={quote(error.elsewhere)}"
     seconds = (error if isinstance(error, UnavailableError) else UnavailableError).retry_after_seconds
     response = problem(
         status,
         error.code,
-        str(error),
+        detail,
         faults=[Fault(location=file.file, code=file.code, detail=file.detail) for file in error.files]
         if isinstance(error, EnrollmentRejectedError | DuplicateEntryError)
         else None,
@@ -229,7 +244,7 @@ def install(app: FastAPI) -> None:
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, FacescreenError)  # noqa: S101 - registered for this type only
         request.state.code = error.code
-        return from_error(error)
+        return from_error(error, may_read=Scope.READ in getattr(request.state, "scopes", ()))
 
     async def on_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
@@ -269,7 +284,8 @@ def _allowed(request: Request) -> list[str]:
     return [
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+        for routed in ("GET" if method == "HEAD" else method,)
+        if any(route.matches({**scope, "method": routed})[0] is Match.FULL for route in request.app.router.routes)
     ]
 
 

@@ -44,6 +44,7 @@ from facescreen.services.resemblance import (
     PhotoTurned,
 )
 from facescreen.services.sync import SyncReport
+from facescreen.services.thresholds import wide_thresholds
 
 IDENTITY_PREFIX = "blacklist_db"
 
@@ -387,6 +388,13 @@ class ItemError(BaseModel):
         return cls(code=error.code, detail=error.detail)
 
 
+class WideThreshold(BaseModel):
+    """A threshold is larger than the distance of two photos of one person."""
+
+    code: Literal["threshold_too_wide"] = "threshold_too_wide"
+    detail: str
+
+
 class ProcessedImage(BaseModel):
     id: int | None = Field(description="Null where the result could not be stored.")
     stored: bool = Field(description="False only where the disk took nothing: nobody will find this result later.")
@@ -406,6 +414,7 @@ class ProcessedImage(BaseModel):
     threshold: float
     review_threshold: float
     calibration: CalibrationSummary | None = Field(description="Null where nobody measured false alerts.")
+    warnings: list[WideThreshold] = Field(description="Why matches of this result may mean nothing.")
     list_version: int = Field(description="The version of the list that the faces were compared with.")
     created_at: datetime
 
@@ -427,6 +436,9 @@ class ProcessedImage(BaseModel):
             calibration=CalibrationSummary.model_validate(screening.policy.calibration)
             if screening.policy.calibration
             else None,
+            warnings=[
+                WideThreshold(detail=detail) for detail in wide_thresholds(screening.model_name, screening.policy)
+            ],
             list_version=screening.list_version,
             created_at=screening.created_at,
         )

@@ -56,8 +56,8 @@ async def list_models(services: ServicesDep) -> Models:
 
 
 @pages.get("/", include_in_schema=False)
-async def to_documentation() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def to_documentation(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @scraped.get("/metrics", include_in_schema=False)

@@ -274,12 +274,9 @@ async def delete_entry(connection: AsyncConnection, entry_id: int) -> None:
     await connection.execute(delete(entries).where(entries.c.id == entry_id))
 
 
-async def get_entry(connection: AsyncConnection, entry_id: int, *, collection_id: int | None = None) -> Entry | None:
-    """The entry with its images, or ``None``; also ``None`` if it is not in the collection that is given."""
-    where = [entries.c.id == entry_id]
-    if collection_id is not None:
-        where.append(entries.c.collection_id == collection_id)
-    found = await _with_images(connection, _ENTRIES.where(*where))
+async def get_entry(connection: AsyncConnection, entry_id: int) -> Entry | None:
+    """The entry with its images, or ``None``."""
+    found = await _with_images(connection, _ENTRIES.where(entries.c.id == entry_id))
     return found[0] if found else None
 
 

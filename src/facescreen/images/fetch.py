@@ -14,6 +14,7 @@ from ipaddress import IPv6Network, ip_address, ip_network
 import httpcore  # noqa: TID251 - the only fetcher
 import httpx  # noqa: TID251 - the only fetcher
 
+from facescreen import __version__
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
 from facescreen.images.resolver import Resolver
 
@@ -110,7 +111,7 @@ class Fetcher:
         for _ in range(MAX_REDIRECTS + 1):
             headers: dict[bytes | str, bytes | str] = {
                 "Host": target.netloc,
-                "User-Agent": "facescreen",
+                "User-Agent": f"facescreen/{__version__}",
                 "Accept": "image/*",
                 "Accept-Encoding": "identity",
                 "Connection": "close",
