@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from facescreen.recognition.catalog import MODELS
 
@@ -64,6 +65,10 @@ def test_a_folder_is_synchronised_and_screened(folder: Path) -> None:
     clear = facescreen(folder, "screen", "pictures/grace_hopper.jpg")
     assert clear.returncode == 0
     assert "clear" in clear.stdout
+    Image.new("RGB", (48, 48)).save(folder / "black.png")
+    empty = facescreen(folder, "screen", "pictures/grace_hopper.jpg", "black.png")
+    assert empty.returncode == 3
+    assert "no_face" in empty.stdout
     chosen = ("--detector", "yunet", "--metric", "euclidean_l2", "--threshold", "0", "--review-threshold", "1.4")
     (possible,) = json.loads(facescreen(folder, "screen", "pictures/grace_hopper.jpg", *chosen, "--json").stdout)
     asked = ("detector_backend", "distance_metric", "threshold", "review_threshold")

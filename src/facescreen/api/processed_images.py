@@ -12,7 +12,7 @@ from facescreen.api.problems import responses
 from facescreen.api.schemas import ClearRequest, CollectionName, Moment, ProcessedImage, ProcessedImagePage
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.access import Scope
-from facescreen.domain.screening import Verdict
+from facescreen.domain.screening import Outcome
 from facescreen.errors import (
     ClearanceNotFoundError,
     EntryChangedError,
@@ -61,11 +61,11 @@ async def list_results(
         ),
     ],
     verdict: Annotated[
-        list[Annotated[Verdict, AnyCase()]],
+        list[Annotated[Outcome, AnyCase()]],
         Query(
             default_factory=list,
             max_length=MOST_WANTED,
-            description="Only results with a face of this verdict, or of any of several.",
+            description="Only results with a face of this verdict, or of any of several; `no_face`: those without one.",
         ),
     ],
     from_: Annotated[
@@ -78,7 +78,7 @@ async def list_results(
         collections=collection,
         matched_only=matched_only,
         entry_ids=entry,
-        verdicts=verdict,
+        outcomes=verdict,
         since=from_,
         until=to,
     )

@@ -29,7 +29,17 @@ from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
-from facescreen.domain.screening import Clearance, Grade, ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+from facescreen.domain.screening import (
+    Clearance,
+    Grade,
+    ImageError,
+    Match,
+    Outcome,
+    Policy,
+    ScreenedFace,
+    Screening,
+    Verdict,
+)
 from facescreen.services.answering import Upgrade
 from facescreen.services.blacklist import Enrollment
 from facescreen.services.calibration import CalibrationInForce
@@ -402,6 +412,10 @@ class ProcessedImage(BaseModel):
     image_path_or_identifier: str = Field(
         description="The path, the URL without credentials and query, or the SHA-256 of inline data."
     )
+    verdict: Outcome | None = Field(
+        description="The gravest verdict on the faces; `no_face` where none was found, null where `error` is given. "
+        "Only `clear` is an all-clear."
+    )
     faces: list[ProcessedFace]
     smallest_face: int | None = Field(
         description="Pixels from which faces were looked for in this image; a smaller one may be there, unseen. Null: "
@@ -425,6 +439,7 @@ class ProcessedImage(BaseModel):
             stored=screening.is_stored,
             collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
+            verdict=screening.outcome,
             faces=[ProcessedFace.of(index, face, screening.policy) for index, face in enumerate(screening.faces)],
             smallest_face=screening.smallest_face,
             error=ItemError.of(screening.error) if screening.error else None,

@@ -27,8 +27,13 @@ _IMAGES_AT_ONCE = 8
 @click.option("--review-threshold", type=float, help="Largest distance that is possible. Default: chosen for the list.")
 @coroutine
 async def screen(paths: tuple[Path, ...], *, as_json: bool, collection: str | None, **chosen: Any) -> None:  # noqa: ANN401 - given by click
-    """Screen image files and folders of them. Exit status 1: somebody may match; 2: an image could not be screened."""
+    """Screen image files and folders of them.
+
+    Exit status 0: every image has faces, and all are clear; 1: somebody may match; 2: an image could not be screened;
+    3: an image has no face, or one that cannot be compared.
+    """
     from facescreen.domain.blacklist import DEFAULT_COLLECTION
+    from facescreen.domain.screening import Outcome
     from facescreen.factory import open_services
     from facescreen.images.sources import SourceImage
     from facescreen.services.thresholds import ScreeningOptions
@@ -44,10 +49,13 @@ async def screen(paths: tuple[Path, ...], *, as_json: bool, collection: str | No
                 results += await services.screening.screen(batch, options, collection=collection or DEFAULT_COLLECTION)
             progress(len(files), len(files))
     _print_screenings(results, as_json=as_json)
-    if any(face.alerts for result in results for face in result.faces):
+    outcomes = {result.outcome for result in results}
+    if outcomes & {Outcome.MATCH, Outcome.POSSIBLE}:
         sys.exit(1)
-    if any(result.error for result in results):
+    if None in outcomes:
         sys.exit(2)
+    if outcomes != {Outcome.CLEAR}:
+        sys.exit(3)
 
 
 def _image_files(path: Path) -> Iterator[Path]:
@@ -76,7 +84,8 @@ def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:
         if result.error:
             table.add_row(name, "", "error", "", "", f"{result.error.code}: {result.error.detail}")
         elif not result.faces:
-            table.add_row(name, "", "no face", "", "", "")
+            why = f"faces from {result.smallest_face} pixels were looked for" if result.smallest_face else ""
+            table.add_row(name, "", result.outcome, "", "", why)
         for index, face in enumerate(result.faces):
             if not face.alerts:
                 table.add_row(name, str(index), face.verdict, "", "", Text(explain(face, result.policy)))

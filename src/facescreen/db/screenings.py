@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, exists, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import clearances, faces
@@ -20,6 +20,7 @@ from facescreen.domain.screening import (
     Grade,
     ImageError,
     Match,
+    Outcome,
     Policy,
     ScreenedFace,
     Screening,
@@ -37,14 +38,14 @@ class ResultFilter:
         matched_only: results with at least one match.
         collections: results of one of these collections.
         entry_ids: results with a match of one of these entries.
-        verdicts: results with at least one face of one of these verdicts.
+        outcomes: results with at least one face of one of these verdicts, or of an image without faces.
         since, until: creation time, inclusive and exclusive.
     """
 
     collections: Collection[str] = ()
     matched_only: bool = False
     entry_ids: Collection[int] = ()
-    verdicts: Collection[Verdict] = ()
+    outcomes: Collection[Outcome] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -188,8 +189,10 @@ def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
         conditions.append(screenings.c.collection.in_(wanted.collections))
     if wanted.matched_only:
         conditions.append(exists().where(face, screened_faces.c.verdict == Verdict.MATCH))
-    if wanted.verdicts:
-        conditions.append(exists().where(face, screened_faces.c.verdict.in_(wanted.verdicts)))
+    if wanted.outcomes:
+        has_verdict = exists().where(face, screened_faces.c.verdict.in_(wanted.outcomes))
+        is_empty = and_(screenings.c.error_code.is_(None), not_(exists().where(face)))
+        conditions.append(or_(has_verdict, is_empty) if Outcome.NO_FACE in wanted.outcomes else has_verdict)
     if wanted.entry_ids:
         of_entries = matches.c.entry_id.in_(wanted.entry_ids)
         conditions.append(exists().where(face, matches.c.face_id == screened_faces.c.id, of_entries))
