@@ -74,14 +74,13 @@ class Parameters:
             add(header["name"], Place(header["in"]), None)
         body = None
         for field in route.dependant.body_params:
+            body = Place.FORM if isinstance(field.field_info, params.Form) else Place.JSON
             model = field.field_info.annotation
-            if isinstance(field.field_info, params.Form):
-                body = Place.FORM
-                add(field.alias, body, model)
-            elif isinstance(model, type) and issubclass(model, BaseModel):
-                body = Place.JSON
+            if isinstance(model, type) and issubclass(model, BaseModel):
                 for name, part in model.model_fields.items():
                     add(name, body, part.annotation)
+            else:
+                add(field.alias, body, model)
         return cls(places, repeatable, body)
 
     def require_query(self, request: Request) -> None:

@@ -300,7 +300,7 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             if "requestBody" in operation:
                 for media_type, body in operation["requestBody"]["content"].items():
-                    if media_type == "multipart/form-data":
+                    if media_type == "multipart/form-data" and "$ref" in body["schema"]:
                         schemas[body["schema"]["$ref"].rpartition("/")[2]]["additionalProperties"] = False
                 for status, code, summary in _FAULTS_OF_BODIES:
                     response = operation["responses"].setdefault(
