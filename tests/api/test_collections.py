@@ -6,7 +6,9 @@ import httpx
 import pytest
 
 from facescreen.config import Settings
+from facescreen.db import collections
 from facescreen.domain.access import Scope
+from facescreen.factory import Services
 from tests.api.test_access import bearer, key
 from tests.api.test_blacklist import enroll, files, upload
 from tests.api.test_process import process
@@ -276,6 +278,18 @@ async def test_a_deleted_collection_takes_everybody_in_it_along(client: httpx.As
         assert answer.json()["code"] == "collection_not_found"
     assert await names_in(client, "default", photo(RED)) == ["Ada"]
     assert [collection["name"] for collection in (await client.get("/collections/")).json()] == ["default"]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+async def test_a_collection_is_not_called_like_a_step_of_a_path(
+    client: httpx.AsyncClient, services: Services, name: str
+) -> None:
+    assert (await client.post("/collections/", json={"name": name})).status_code == 422
+    async with services.database.write() as connection:
+        await collections.insert_collection(connection, name)
+    escaped = name.replace(".", "%2E")
+    assert (await client.delete(f"/collections/{escaped}/")).status_code == 204
+    assert [found["name"] for found in (await client.get("/collections/")).json()] == ["default"]
 
 
 async def test_a_collection_of_the_same_name_starts_empty(client: httpx.AsyncClient) -> None:

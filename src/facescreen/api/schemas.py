@@ -1,7 +1,7 @@
 """The wire: what requests and answers look like, and how answers are made from the domain."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -28,6 +28,7 @@ from facescreen.domain.blacklist import (
 from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
+from facescreen.domain.names import fault_of_name, fault_of_text
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
 from facescreen.domain.screening import (
     Clearance,
@@ -61,12 +62,28 @@ IDENTITY_PREFIX = "blacklist_db"
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL keeps no text with one, and C programs end there."""
 
+
+def _checked(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    def check(text: str) -> str:
+        if fault := fault_of(text):
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
+
+
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_NUL)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_NUL),
+    _checked(fault_of_name),
 ]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=NO_NUL)]
+Reason = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=NO_NUL), _checked(fault_of_text)
+]
 QualityOverride = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL),
+    _checked(fault_of_text),
 ]
 CollectionName = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facescreen.cli.base import DETECTOR, METRIC, command_settings, coroutine, model_option, progress_bar
+from facescreen.cli.base import DETECTOR, METRIC, cell, command_settings, coroutine, model_option, progress_bar, say
 
 if TYPE_CHECKING:
     from facescreen.domain.screening import Screening
@@ -70,26 +70,25 @@ def _image_files(path: Path) -> Iterator[Path]:
 def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from facescreen.api.schemas import ProcessedImage
     from facescreen.services.explanation import explain
 
     if as_json:
-        click.echo(json.dumps([ProcessedImage.of(result).model_dump(mode="json") for result in results], indent=2))
+        say(json.dumps([ProcessedImage.of(result).model_dump(mode="json") for result in results], indent=2))
         return
     table = Table("image", "face", "verdict", "who", "distance", "why")
     for result in results:
-        name = Text(result.image_identifier)
+        name = cell(result.image_identifier)
         if result.error:
-            table.add_row(name, "", "error", "", "", f"{result.error.code}: {result.error.detail}")
+            table.add_row(name, "", "error", "", "", cell(f"{result.error.code}: {result.error.detail}"))
         elif not result.faces:
             why = f"faces from {result.smallest_face} pixels were looked for" if result.smallest_face else ""
             table.add_row(name, "", result.outcome, "", "", why)
         for index, face in enumerate(result.faces):
             if not face.alerts:
-                table.add_row(name, str(index), face.verdict, "", "", Text(explain(face, result.policy)))
+                table.add_row(name, str(index), face.verdict, "", "", cell(explain(face, result.policy)))
             for match in face.alerts:
                 limit = f"{match.distance:.4f} ≤ {match.limit:.4f} {match.metric}"
-                table.add_row(name, str(index), match.grade, Text(match.name), limit, Text(match.reason))
+                table.add_row(name, str(index), match.grade, cell(match.name), limit, cell(match.reason))
     Console().print(table)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facescreen.acting import SERVICE, actor
-from facescreen.cli.base import command_settings, coroutine
+from facescreen.cli.base import command_settings, coroutine, say
 from facescreen.cli.keys import open_keys
 from facescreen.domain.access import is_loopback
 from facescreen.errors import StartupError
@@ -40,7 +40,7 @@ async def migrate() -> None:
         await database.migrate()
         await database.require_head()
         await database.aclose()
-    click.echo("the database is at the newest schema")
+    say("the database is at the newest schema")
 
 
 @click.command()
@@ -115,7 +115,7 @@ def openapi() -> None:
     """Print the OpenAPI document."""
     from facescreen.main import create_app
 
-    click.echo(json.dumps(create_app(command_settings()).openapi(), indent=2))
+    say(json.dumps(create_app(command_settings()).openapi(), indent=2))
 
 
 @click.command()
@@ -123,4 +123,4 @@ def config() -> None:
     """Print every setting with its value."""
     for name, value in command_settings().model_dump(mode="json").items():
         shown = ",".join(value) if isinstance(value, list) else "" if value is None else value
-        click.echo(f"{name.upper()}={shown}")
+        say(f"{name.upper()}={shown}")

@@ -15,6 +15,7 @@ from facescreen.db.blacklist import NewEntry, WatchedFile
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, MAX_NAME_LENGTH, Entry, new_user_id
+from facescreen.domain.names import escaped, fault_of_name
 from facescreen.domain.sealing import SealBrokenError
 from facescreen.domain.trail import Action
 from facescreen.errors import (
@@ -143,7 +144,7 @@ class FolderSyncService:
                 report.added.append(name)
                 report.warnings += warnings
             except (InputError, EntryPendingError, EntryNotFoundError) as error:
-                report.skipped.append(RejectedFile(name, error.code, str(error)))
+                report.skipped.append(RejectedFile(escaped(name), error.code, str(error)))
             except (FileNotFoundError, CollectionNotFoundError):
                 logger.info("photo_removed_during_sync")
         for name in await self._store.unusable():
@@ -159,6 +160,8 @@ class FolderSyncService:
             raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
         if not 0 < len(folder.strip()) <= MAX_NAME_LENGTH:
             raise FileNameUnusableError(f"the folder's name becomes the person's: 1 to {MAX_NAME_LENGTH} characters")
+        if fault := fault_of_name(folder):
+            raise FileNameUnusableError(f"the folder's name becomes the person's, and {fault}")
         try:
             async with self._kept(name):
                 await self._photos.adopt(name)
