@@ -90,6 +90,12 @@ class BodyTooLargeError(InputError):
     code = "body_too_large"
 
 
+class UnsupportedMediaTypeError(InputError):
+    """The body is of another type, or otherwise encoded, than the operation reads; the message says what to send."""
+
+    code = "unsupported_media_type"
+
+
 class InvalidThresholdError(InputError):
     """The threshold lies outside of the metric's range."""
 

@@ -154,9 +154,9 @@ async def test_what_the_framework_refuses_is_a_problem_too(client: httpx.AsyncCl
     for response, status, code in (
         (await client.get("/nothing/here"), 404, "not_found"),
         (await client.patch("/blacklist/"), 405, "method_not_allowed"),
-        (await client.post("/process/process-images", content=b"{"), 422, "invalid_request"),
+        (await client.post("/process/process-images", content=b"{"), 415, "unsupported_media_type"),
         (await client.get("/blacklist/abc/"), 422, "invalid_request"),
-        (await client.post("/blacklist/", data={"name": "Ada"}), 422, "invalid_request"),
+        (await client.post("/blacklist/", files={"name": (None, "Ada")}), 422, "invalid_request"),
     ):
         assert (response.status_code, response.json()["code"]) == (status, code)
         assert response.headers["content-type"] == "application/problem+json"

@@ -3,9 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, File, Form, Path, Query, Request, Response, UploadFile
-from pydantic import BeforeValidator, WithJsonSchema
 
-from facescreen.api.bodies import NO_FILE
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
 from facescreen.api.files import accepted_type, file_response
@@ -24,6 +22,7 @@ from facescreen.api.schemas import (
     Reason,
     SyncResult,
     UpdateRequest,
+    UploadedFile,
 )
 from facescreen.domain.access import Scope
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
@@ -52,17 +51,7 @@ router = APIRouter(route_class=Operation, prefix="/blacklist", tags=["blacklist"
 
 EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
-def _file(part: object) -> object:
-    if isinstance(part, str):
-        raise ValueError(NO_FILE)  # noqa: TRY004 - Pydantic knows no TypeError
-    return part
-
-
-# Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
-Upload = Annotated[UploadFile, BeforeValidator(_file), WithJsonSchema({"type": "string", "format": "binary"})]
-Photos = Annotated[list[Upload], File(min_length=1, description="One or more photos of this person.")]
+Photos = Annotated[list[UploadedFile], File(min_length=1, description="One or more photos of this person.")]
 Selection = Annotated[
     FaceSelection,
     AnyCase(),
@@ -71,15 +60,15 @@ Selection = Annotated[
 Override = Annotated[
     QualityOverride | None,
     Form(
-        description="Why photos are to be taken that miss the quality limits. Recorded with each photo that needs it.",
-        examples=["only photo that exists"],
+        description="Why photos are to be taken that miss the quality limits, such as `only photo that exists`. "
+        "Recorded with each photo that needs it.",
     ),
 ]
 ExpiresAt = Annotated[
     AwareMoment | None,
     Form(
-        description="From then on the entry matches nobody and is deleted, with the offset from UTC.",
-        examples=["2099-12-31T23:59:59Z"],
+        description="From then on the entry matches nobody and is deleted. With the offset from UTC, such as "
+        "`2099-12-31T23:59:59Z`. Default: never.",
     ),
 ]
 RejectDuplicates = Annotated[bool, Form(description="Refuse photos that look like another entry.")]
@@ -107,12 +96,12 @@ Within = Annotated[
     ),
 )
 async def create_entry(
-    name: Annotated[Name, Form(examples=["Eileen Collins"])],
+    name: Annotated[Name, Form(description="Such as `Eileen Collins`.")],
     images: Photos,
     request: Request,
     response: Response,
     services: ServicesDep,
-    reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
+    reason: Annotated[Reason, Form(description="Such as `asked to leave on 2026-11-02`.")] = "",
     face_selection: Selection = FaceSelection.SINGLE,
     expires_at: ExpiresAt = None,
     quality_override: Override = None,

@@ -3,14 +3,28 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-from starlette.datastructures import FormData
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from facescreen.errors import UnsupportedMediaTypeError
 from facescreen.images.sources import printable
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+_HOW_TO_SEND = {
+    JSON: "JSON with `Content-Type: application/json`",
+    FORM: "a form with `Content-Type: multipart/form-data` (curl: -F)",
+}
+_CHARSETS = {"utf-8", "utf8", "us-ascii"}
+_LONGEST_QUOTE = 100
+"""Characters of a header that an answer repeats."""
 
 MAX_JSON_VALUES = 10_000
 """A hundred megabytes can hold fifty million numbers, which take gigabytes and each a message of what is wrong."""
@@ -52,13 +66,67 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def media_type(headers: Headers) -> str:
+    """The media type of the body in lower case, without its parameters; empty if there is none, or several."""
+    given = headers.getlist("content-type")
+    return parse_options_header(given[0])[0].decode("latin-1") if len(given) == 1 else ""
+
+
+class MediaTypes:
+    """Refuses a body that the operation cannot read, before a byte of it is read.
+
+    Args:
+        taken: the media types that the operation reads; empty: it reads no body, whatever is sent.
+        methods: of the operation; others are refused elsewhere, whatever their body is.
+    """
+
+    def __init__(self, app: ASGIApp, taken: Collection[str], *, methods: Collection[str]) -> None:
+        self._app = app
+        self._taken = taken
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked = bool(self._taken) and scope["method"] in self._methods
+        if is_asked and (wrong := _unreadable(Headers(scope=scope), self._taken)):
+            how = " or ".join(_HOW_TO_SEND[taken] for taken in self._taken)
+            raise UnsupportedMediaTypeError(f"{wrong}; send {how}, in UTF-8 and not compressed")
+        await self._app(scope, receive, send)
+
+
+def _unreadable(headers: Headers, taken: Collection[str]) -> str | None:
+    """What is wrong with the body by its headers."""
+    codings = ",".join(headers.getlist("content-encoding")).strip()
+    if codings.lower() not in {"", "identity"}:
+        return f"the body is compressed (Content-Encoding: {codings[:_LONGEST_QUOTE]})"
+    given = media_type(headers)
+    if not given:
+        return "the request does not say in one `Content-Type` what its body is"
+    is_json = given == JSON or (given.startswith("application/") and given.endswith("+json"))
+    if given not in taken and not (is_json and JSON in taken):
+        return f"the body is {given[:_LONGEST_QUOTE]}"
+    _, options = parse_options_header(headers["content-type"])
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in _CHARSETS:
+        return f"the body is in the charset {charset[:_LONGEST_QUOTE]}"
+    return None
+
+
 class BoundedRequest(Request):
     """A request whose body is refused with 400 where it has more parts or values than any has that means well."""
 
     async def json(self) -> Any:  # noqa: ANN401 - JSON is anything
         if has_too_many_values(await self.body()):
             raise HTTPException(400, f"the JSON document has more than {MAX_JSON_VALUES:,} values")
-        return json.loads(await self.body(), object_pairs_hook=_once)
+        try:
+            return json.loads(await self.body(), object_pairs_hook=_once)
+        except json.JSONDecodeError:
+            raise
+        except UnicodeDecodeError:
+            raise HTTPException(400, "the JSON document is not in UTF-8") from None
+        except RecursionError:
+            raise HTTPException(400, "the JSON document is nested too deeply") from None
+        except ValueError:
+            raise HTTPException(400, "a number in the JSON document has too many digits") from None
 
     async def _get_form(
         self,

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from facescreen import errors, metrics
+from facescreen.api.examples import with_empty_forms
 from facescreen.domain.access import Scope
 from facescreen.errors import (
     DuplicateEntryError,
@@ -36,6 +37,7 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.UnsupportedFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.InvalidThresholdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ThresholdRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -128,10 +130,9 @@ _HTTP_CODES = {
 
 _FAULTS_OF_BODIES = (
     (HTTPStatus.BAD_REQUEST, _HTTP_CODES[HTTPStatus.BAD_REQUEST], "The body cannot be parsed."),
-    (
-        STATUS[errors.BodyTooLargeError],
-        errors.BodyTooLargeError.code,
-        (errors.BodyTooLargeError.__doc__ or "").partition("\n")[0],
+    *(
+        (STATUS[error], error.code, (error.__doc__ or "").partition("\n")[0])
+        for error in (errors.BodyTooLargeError, errors.UnsupportedMediaTypeError)
     ),
 )
 
@@ -264,7 +265,7 @@ def install(app: FastAPI) -> None:
         return response
 
     def document() -> dict[str, Any]:
-        return _as_problems(generate())
+        return with_empty_forms(_as_problems(generate()))
 
     generate = app.openapi
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
@@ -293,7 +294,8 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Adds what FastAPI does not know of problems.
 
     It files the model of every response under the media type of successes; ours belongs to the problem's. And every
-    body can be one that nobody can parse, or too large. A form takes no fields but those that are named.
+    body can be of another type, one that nobody can parse, or too large. A form takes no fields but those that are
+    named.
     """
     schemas = document["components"]["schemas"]
     for item in document["paths"].values():

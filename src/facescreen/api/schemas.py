@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+from fastapi import UploadFile
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -13,8 +14,11 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
+from facescreen.api.bodies import NO_FILE
 from facescreen.config import AnyDetector, AnyMetric, AnyModel
 from facescreen.domain.blacklist import (
     COLLECTION_NAME,
@@ -101,6 +105,18 @@ ImageText = Annotated[
 PixelPoint = tuple[int, int]
 
 
+def _a_file(given: object) -> object:
+    if given == "":
+        raise PydanticCustomError("file_missing", "is empty; choose a file, or leave the item out")
+    if isinstance(given, str):
+        raise PydanticCustomError("file_expected", NO_FILE)
+    return given
+
+
+# Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
+UploadedFile = Annotated[UploadFile, BeforeValidator(_a_file), WithJsonSchema({"type": "string", "format": "binary"})]
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -141,39 +157,62 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class DetectRequest(_Request):
-    image: ImageText
-    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
-
-
-class ProcessRequest(_Request):
-    collection: CollectionName = DEFAULT_COLLECTION
-    images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
-    detector_backend: AnyDetector | None = Field(default=None, description="Default: the setting of the same name.")
-    model_name: AnyModel | None = Field(default=None, description="Default: the setting of the same name.")
-    distance_metric: AnyMetric | None = Field(default=None, description="Default: the setting of the same name.")
-    threshold: Annotated[float | None, _Number] = Field(
-        default=None,
+_Detector = Annotated[AnyDetector | None, Field(description="Default: the setting of the same name.")]
+_Threshold = Annotated[
+    float | None,
+    Field(
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that matches. Default: chosen by the budget of false alerts for the list as it "
         "stands.",
-    )
-    review_threshold: Annotated[float | None, _Number] = Field(
-        default=None,
+    ),
+]
+_ReviewThreshold = Annotated[
+    float | None,
+    Field(
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that is `possible`, not below `threshold`. Default: chosen in the same way.",
-    )
+    ),
+]
+
+
+class DetectRequest(_Request):
+    image: ImageText
+    detector_backend: _Detector = None
+
+
+class DetectUpload(_Request):
+    image: UploadedFile
+    detector_backend: _Detector = None
+
+
+class _Screening(_Request):
+    collection: CollectionName = DEFAULT_COLLECTION
+    detector_backend: _Detector = None
+    model_name: AnyModel | None = Field(default=None, description="Default: the setting of the same name.")
+    distance_metric: AnyMetric | None = Field(default=None, description="Default: the setting of the same name.")
+
+
+class ProcessRequest(_Screening):
+    images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
+    threshold: Annotated[_Threshold, _Number] = None
+    review_threshold: Annotated[_ReviewThreshold, _Number] = None
+
+
+class ProcessUpload(_Screening):
+    images: list[UploadedFile] = Field(min_length=1)
+    threshold: _Threshold = None
+    review_threshold: _ReviewThreshold = None
 
 
 class ClearRequest(_Request):
-    entry_id: Annotated[int, _Number] = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[7])
-    note: Reason = Field(default="", examples=["brother, checked at the gate"])
+    entry_id: Annotated[int, _Number] = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[0])
+    note: Reason = Field(default="", description="Such as `brother, checked at the gate`.")
 
 
 class CreateCollectionRequest(_Request):
-    name: CollectionName = Field(examples=["staff-entrance"])
+    name: CollectionName = Field(description="Letters, digits and `_.-`, such as `staff-entrance`.", examples=[""])
 
 
 class UpdateRequest(_Request):
@@ -427,7 +466,8 @@ class ProcessedImage(BaseModel):
     stored: bool = Field(description="False only where the disk took nothing: nobody will find this result later.")
     collection: str
     image_path_or_identifier: str = Field(
-        description="The path, the URL without credentials and query, or the SHA-256 of inline data."
+        description="The path, the URL without credentials and query, the name of an uploaded file, or the SHA-256 of "
+        "inline data."
     )
     verdict: Outcome | None = Field(
         description="The gravest verdict on the faces; `no_face` where none was found, null where `error` is given. "

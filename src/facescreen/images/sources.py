@@ -125,6 +125,11 @@ class ImageSources:
                     yield root, target.relative_to(root).parts
 
 
+def uploaded(name: str | None, data: bytes) -> SourceImage:
+    """An image that came as a file. It is known by the file's name, or as inline data if it has none."""
+    return SourceImage(data, printable(name[:MAX_PATH_LENGTH]) if name else _digest(data))
+
+
 def describe(source: str) -> str:
     """What stands for the source in answers and records, whether or not it could be read.
 
