@@ -86,6 +86,8 @@ async def refused(
     client: httpx.AsyncClient, operation: Described, query: Sequence[tuple[str, str]], **body: Any
 ) -> list[dict[str, str]]:
     """The faults that the operation finds."""
+    if operation.bodies and not body:
+        body = document("{}") if JSON in operation.bodies else multipart()
     response = await client.request(operation.method, operation.url, params=tuple(query), **body)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request"), response.text
     faults: list[dict[str, str]] = response.json()["errors"]

@@ -72,7 +72,7 @@ async def told(
     elif place == "application/json":
         sent = {"json": {name: value}}
     else:
-        sent = {"data": {name: str(value)}, "files": {"images": ("a.png", photo(RED))}}
+        sent = {"data": {name: str(value)}, "files": {"image" if "detect" in path else "images": ("a.png", photo(RED))}}
     url = path.removeprefix("/api/v1").replace("{id}", "1")
     answer = (await client.request(method.upper(), url, **sent)).json()
     faults = answer.get("errors", []) if isinstance(answer, dict) else []
