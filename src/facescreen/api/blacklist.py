@@ -35,6 +35,8 @@ from facescreen.errors import (
     EntryPendingError,
     ExpiryInPastError,
     FolderEmptyError,
+    ImageTooLargeError,
+    ImageUndecodableError,
     ReferenceImageNotFoundError,
     StorageFullError,
     ThresholdRequiredError,
@@ -256,7 +258,14 @@ async def add_images(
     summary="Get a reference photo",
     response_class=Response,
     responses={
-        **responses(CollectionNotFoundError, EntryNotFoundError, ReferenceImageNotFoundError, *AWS_ERRORS),
+        **responses(
+            CollectionNotFoundError,
+            EntryNotFoundError,
+            ReferenceImageNotFoundError,
+            ImageTooLargeError,
+            ImageUndecodableError,
+            *AWS_ERRORS,
+        ),
         200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
     },
 )
