@@ -17,7 +17,7 @@ from facescreen.images import isobmff, tiff
 
 ImageFormat: TypeAlias = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF"]
 
-FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF"
+UNSUPPORTED = "the bytes are no JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF image"
 
 MAX_SIDE = 65_500
 """Longest side that is decoded, in pixels: libjpeg's own limit (``JPEG_MAX_DIMENSION``), here for every format."""
@@ -94,7 +94,7 @@ def decode(data: bytes, *, max_pixels: int) -> Pixels:
     """
     file_format = format_of(data)
     if file_format is None:
-        raise UnsupportedFormatError(f"the bytes are no {FORMATS_IN_WORDS} image")
+        raise UnsupportedFormatError(UNSUPPORTED)
     try:
         return _decode(data, file_format, max_pixels)
     except InputError:
