@@ -18,6 +18,7 @@ from facescreen.errors import (
     DataInUseError,
     EvaluationDataError,
     FacescreenError,
+    NothingToScreenError,
     OverloadedError,
     StartupError,
     StorageFullError,
@@ -35,7 +36,7 @@ def test_every_error_has_a_status_and_its_own_code() -> None:
             yield child
             yield from tree(child)
 
-    only_commands = {BackupError, DataInUseError, EvaluationDataError, StartupError}
+    only_commands = {BackupError, DataInUseError, EvaluationDataError, NothingToScreenError, StartupError}
     concrete = [error for error in tree(FacescreenError) if not error.__subclasses__() and error not in only_commands]
     assert [error for error in concrete if error not in STATUS] == []
     codes = [error.code for error in STATUS]

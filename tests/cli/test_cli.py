@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -57,10 +58,13 @@ def test_a_folder_is_synchronised_and_screened(folder: Path) -> None:
     for name in ("astronaut.jpg", "grace_hopper.jpg"):
         shutil.copy(SAMPLES / name, pictures / name)
     (pictures / "notes.txt").write_text("not an image")
+    with Image.open(SAMPLES / "grace_hopper.jpg") as photo:
+        pillow_heif.from_pillow(photo).save(pictures / "telephone.HEIC")
     hit = facescreen(folder, "screen", "pictures", "--json")
     assert hit.returncode == 1, hit.stderr
     results = json.loads(hit.stdout)
-    assert [[face["verdict"] for face in result["faces"]] for result in results] == [["match"], ["clear"]]
+    assert [[face["verdict"] for face in result["faces"]] for result in results] == [["match"], ["clear"], ["clear"]]
+    assert "not screened: pictures/notes.txt: the bytes are no JPEG" in hit.stderr
     assert results[0]["faces"][0]["blacklist_matches"][0]["name"] == "person_A"
     clear = facescreen(folder, "screen", "pictures/grace_hopper.jpg")
     assert clear.returncode == 0

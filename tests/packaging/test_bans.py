@@ -14,6 +14,7 @@ ALLOWED = {
     ("cli/base.py", "click.echo"),
     ("images/decode.py", "PIL.Image.open"),
     ("images/decode.py", "cv2.imdecode"),
+    ("images/decode.py", "pillow_heif"),
     ("images/fetch.py", "httpcore"),
     ("images/fetch.py", "httpx"),
     ("recognition/weights.py", "httpx"),
@@ -48,6 +49,7 @@ socket.socket()
 asyncio.open_connection("example.com", 80)
 import imageio
 from PIL import ImageFile
+import pillow_heif
 from PIL.Image import open as look
 from matplotlib.image import imread
 import tensorflow.io

@@ -36,6 +36,8 @@ from facescreen.errors import (
     EntryPendingError,
     ExpiryInPastError,
     FolderEmptyError,
+    ImageTooLargeError,
+    ImageUndecodableError,
     ReferenceImageNotFoundError,
     StorageFullError,
     ThresholdRequiredError,
@@ -257,7 +259,14 @@ async def add_images(
     summary="Get a reference photo",
     response_class=Response,
     responses={
-        **responses(CollectionNotFoundError, EntryNotFoundError, ReferenceImageNotFoundError, *AWS_ERRORS),
+        **responses(
+            CollectionNotFoundError,
+            EntryNotFoundError,
+            ReferenceImageNotFoundError,
+            ImageTooLargeError,
+            ImageUndecodableError,
+            *AWS_ERRORS,
+        ),
         **file_response("image/jpeg", "The photo."),
     },
 )

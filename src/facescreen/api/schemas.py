@@ -45,6 +45,7 @@ from facescreen.domain.screening import (
     Screening,
     Verdict,
 )
+from facescreen.errors import RejectedFile
 from facescreen.services.answering import Upgrade
 from facescreen.services.blacklist import Enrollment
 from facescreen.services.calibration import CalibrationInForce
@@ -708,6 +709,10 @@ class SkippedFile(BaseModel):
     code: str
     detail: str
 
+    @classmethod
+    def of(cls, rejected: RejectedFile) -> "SkippedFile":
+        return cls(file=f"{IDENTITY_PREFIX}/{rejected.file}", code=rejected.code, detail=rejected.detail)
+
 
 class SyncResult(BaseModel):
     """What a synchronisation with the blacklist folder did; files as `blacklist_db/<folder>/<file>`."""
@@ -723,10 +728,7 @@ class SyncResult(BaseModel):
         return cls(
             added=[f"{IDENTITY_PREFIX}/{file}" for file in report.added],
             withdrawn=[f"{IDENTITY_PREFIX}/{file}" for file in report.withdrawn],
-            skipped=[
-                SkippedFile(file=f"{IDENTITY_PREFIX}/{skip.file}", code=skip.code, detail=skip.detail)
-                for skip in report.skipped
-            ],
+            skipped=[SkippedFile.of(rejected) for rejected in report.skipped],
             warnings=_warnings(report.warnings),
             unchanged=report.unchanged,
         )
@@ -993,6 +995,10 @@ class ListReportRecord(BaseModel):
         "faces or because the model has no threshold for it."
     )
     findings: list[FindingRecord] = Field(description="The most urgent first, at most `limit` of each kind.")
+    left_out: list[SkippedFile] = Field(
+        description="Files in the blacklist folder that are no reference photos, and why: whoever they show is on no "
+        "list. Only in the report on the default collection."
+    )
 
     @classmethod
     def of(cls, report: ListReport) -> "ListReportRecord":
@@ -1017,6 +1023,7 @@ class ListReportRecord(BaseModel):
             ),
             totals=dict(report.totals),
             findings=[FindingRecord.of(finding) for finding in report.findings],
+            left_out=[SkippedFile.of(rejected) for rejected in report.left_out],
         )
 
 

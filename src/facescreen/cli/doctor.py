@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 async def doctor(collection: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001 - given by click
     """Check the list: people twice, photos of somebody else, look-alikes, weak photos, expected false alerts.
 
-    Exit status 1: a person is on the list twice, photos of one entry disagree, or an entry has no usable photo.
+    Exit status 1: a person is on the list twice, photos of one entry disagree, or an entry has no usable photo, or
+    a file in the blacklist folder is on no list though it is neither hidden nor in a recycle bin.
     """
     from facescreen.factory import open_services
 
@@ -69,3 +70,5 @@ def _print_reports(reports: "list[ListReport]", *, as_json: bool) -> None:
                 # Names are people's, and may look like markup.
                 table.add_row(finding.code, cell(photos), cell(finding.detail))
             Console().print(table)
+        for rejected in report.left_out:
+            say(f"on no list: {rejected.file}: {rejected.detail} ({rejected.code})")

@@ -90,6 +90,8 @@ async def evaluate(
                 cache=None if no_cache else EmbeddingCache(cache),
                 progress=progress,
             )
+    for rejected in dataset.left_out:
+        say(f"left out {rejected.file}: {rejected.detail} ({rejected.code})")
     pictures = FacePictures(photos, measured.boxes, max_pixels=settings.max_image_pixels)
     _write_private(output / "report.json", json.dumps(asdict(measured.evaluation), indent=2, allow_nan=False))
     _write_private(output / "report.html", render(measured.evaluation, pictures))
