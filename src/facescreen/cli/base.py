@@ -1,6 +1,7 @@
 """What the commands share."""
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -57,11 +58,16 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(escaped(text), err=err)  # noqa: TID251 - the only echo
 
 
-def cell(text: str) -> "Text":
-    """The same for a cell of a table, where it is no markup either."""
+def say_json(document: object) -> None:
+    """Print a document as JSON, which spells all but ASCII."""
+    click.echo(json.dumps(document, indent=2))  # noqa: TID251 - nothing in it to obey
+
+
+def cell(*lines: str) -> "Text":
+    """Lines in a cell of a table, where nothing is markup and no terminal obeys it."""
     from rich.text import Text
 
-    return Text(escaped(text))
+    return Text("\n".join(map(escaped, lines)))
 
 
 @contextmanager

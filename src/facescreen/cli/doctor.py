@@ -1,12 +1,11 @@
 """The command that checks the list of people."""
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from facescreen.cli.base import cell, command_settings, coroutine, progress_bar, say
+from facescreen.cli.base import cell, command_settings, coroutine, progress_bar, say, say_json
 
 if TYPE_CHECKING:
     from facescreen.domain.list_report import ListReport
@@ -43,7 +42,7 @@ def _print_reports(reports: "list[ListReport]", *, as_json: bool) -> None:
     from facescreen.api.schemas import ListReportRecord
 
     if as_json:
-        say(json.dumps([ListReportRecord.of(report).model_dump(mode="json") for report in reports], indent=2))
+        say_json([ListReportRecord.of(report).model_dump(mode="json") for report in reports])
         return
     for report in reports:
         say(
@@ -66,9 +65,8 @@ def _print_reports(reports: "list[ListReport]", *, as_json: bool) -> None:
         if report.findings:
             table = Table("finding", "photos", "what to do")
             for finding in report.findings:
-                photos = "\n".join(f"{photo.id} {photo.photo}" for photo in finding.photos)
-                # Names are people's, and may look like markup.
-                table.add_row(finding.code, cell(photos), cell(finding.detail))
+                photos = cell(*(f"{photo.id} {photo.photo}" for photo in finding.photos))
+                table.add_row(finding.code, photos, cell(finding.detail))
             Console().print(table)
         for rejected in report.left_out:
             say(f"on no list: {rejected.file}: {rejected.detail} ({rejected.code})")

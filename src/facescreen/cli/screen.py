@@ -1,6 +1,5 @@
 """The command that screens files."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facescreen.cli.base import DETECTOR, METRIC, cell, command_settings, coroutine, model_option, progress_bar, say
+from facescreen.cli.base import (
+    DETECTOR,
+    METRIC,
+    cell,
+    command_settings,
+    coroutine,
+    model_option,
+    progress_bar,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from facescreen.domain.screening import Screening
@@ -112,7 +121,7 @@ def _print_screenings(results: "list[Screening]", *, as_json: bool) -> None:
     from facescreen.services.explanation import explain
 
     if as_json:
-        say(json.dumps([ProcessedImage.of(result).model_dump(mode="json") for result in results], indent=2))
+        say_json([ProcessedImage.of(result).model_dump(mode="json") for result in results])
         return
     table = Table("image", "face", "verdict", "who", "distance", "why")
     for result in results:

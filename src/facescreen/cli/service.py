@@ -1,7 +1,6 @@
 """Commands that set the service up and run it."""
 
 import asyncio
-import json
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facescreen.acting import SERVICE, actor
-from facescreen.cli.base import command_settings, coroutine, say
+from facescreen.cli.base import command_settings, coroutine, say, say_json
 from facescreen.cli.keys import open_keys
 from facescreen.domain.access import is_loopback
 from facescreen.errors import StartupError
@@ -115,7 +114,7 @@ def openapi() -> None:
     """Print the OpenAPI document."""
     from facescreen.main import create_app
 
-    say(json.dumps(create_app(command_settings()).openapi(), indent=2))
+    say_json(create_app(command_settings()).openapi())
 
 
 @click.command()

@@ -14,8 +14,14 @@ _UNSEEN: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def folded(text: str) -> str:
-    """Equal for texts that differ in case or in how their characters are encoded (Unicode Standard 3.13, D146)."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    """Equal for texts that differ in case, in joiners or in how their characters are encoded.
+
+    Case and encoding as Unicode Standard 3.13, D146; joiners are invisible, so nobody knows whether to type them.
+    """
+    if text.isascii():
+        return text.lower()
+    without = "".join(character for character in text if character not in _JOINERS)
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", without).casefold())
 
 
 def fault_of_name(name: str) -> str | None:
@@ -36,9 +42,9 @@ def fault_of_text(text: str, *, lines: bool = True) -> str | None:
 
 
 def escaped(text: str) -> str:
-    r"""The text for a terminal: what it would obey instead of showing it stands as in ``\u{202e}``."""
+    r"""The text for one line of a terminal: what it would obey instead of showing it stands as in ``\u{202e}``."""
     return "".join(
-        f"\\u{{{ord(character):x}}}" if _is_unseen(character, lines=True) else character for character in text
+        f"\\u{{{ord(character):x}}}" if _is_unseen(character, lines=False) else character for character in text
     )
 
 
