@@ -46,6 +46,7 @@ image_seconds = Histogram(
     ["step"],
     buckets=_SECONDS,
 )
+images = Counter("facescreen_images", "Images that were screened, by verdict; refused: without one.", ["verdict"])
 faces = Counter("facescreen_faces", "Faces that were screened, by verdict.", ["verdict"])
 
 list_version = Gauge(

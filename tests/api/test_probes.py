@@ -167,7 +167,7 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
 async def test_metrics_count_what_was_done(client: httpx.AsyncClient) -> None:
     before = await samples(client)
     await enroll(client, "Ada", photo(RED))
-    await process(client, inline(photo(RED, GREEN)))
+    await process(client, inline(photo(RED, GREEN)), inline(photo()), "no/such.jpg")
     await client.get("/blacklist/99/")
     after = await samples(client)
 
@@ -179,9 +179,11 @@ async def test_metrics_count_what_was_done(client: httpx.AsyncClient) -> None:
     assert added(f'facescreen_request_seconds_count{{method="POST",{route}}}') == 1
     assert added('facescreen_problems_total{code="entry_not_found"}') == 1
     assert added("facescreen_work_admitted_total") == 2
+    for verdict in ("match", "no_face", "refused"):
+        assert added(f'facescreen_images_total{{verdict="{verdict}"}}') == 1
     assert added('facescreen_faces_total{verdict="match"}') == 1
     assert added('facescreen_faces_total{verdict="clear"}') == 1
-    assert added('facescreen_image_seconds_count{step="decode"}') == 2
+    assert added('facescreen_image_seconds_count{step="decode"}') == 3
     assert added("facescreen_database_writes_total") >= 4
     assert after["facescreen_list_version"] > 0
     assert after["facescreen_list_reference_images"] == 1

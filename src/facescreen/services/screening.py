@@ -137,6 +137,8 @@ class ScreeningService:
         )
         near = iter(found.faces)
         judged = [_judged(item, near, blank=blank, judge=judge) for item in prepared]
+        for screening, _ in judged:
+            metrics.images.labels(screening.outcome or "refused").inc()
         return await self._store(judged, within, version=found.version)
 
     async def get(self, screening_id: int) -> Screening:
