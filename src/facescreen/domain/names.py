@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Final
 
-_JOINERS: Final = frozenset("\u200c\u200d")
+JOINERS: Final = frozenset("\u200c\u200d")
 """Emoji and several scripts join or part letters with them."""
 
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
@@ -20,7 +20,7 @@ def folded(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    without = "".join(character for character in text if character not in _JOINERS)
+    without = "".join(character for character in text if character not in JOINERS)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", without).casefold())
 
 
@@ -49,7 +49,7 @@ def escaped(text: str) -> str:
 
 
 def _is_unseen(character: str, *, lines: bool) -> bool:
-    if character in _JOINERS or (lines and character in "\t\n"):
+    if character in JOINERS or (lines and character in "\t\n"):
         return False
     return unicodedata.category(character) in _UNSEEN
 

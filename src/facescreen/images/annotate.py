@@ -4,18 +4,14 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from facescreen.domain.faces import Box, Pixels
+from facescreen.domain.names import JOINERS
 from facescreen.domain.screening import ScreenedFace, Verdict
-
-Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from facescreen.images.lettering import Colour, can_be_drawn, lettered
 
 # Five of the eight that Okabe and Ito chose so that the colour-blind tell them apart (Color Universal Design, 2008).
 _COLOURS: dict[Verdict, Colour] = {
@@ -27,25 +23,9 @@ _COLOURS: dict[Verdict, Colour] = {
 }
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
-_FONT_PACKAGE, _FONT_FILE = "matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"
-"""Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian and many symbols, with the package that brings it."""
-
-# Pillow's own font holds hardly more than ASCII; these are found by name where the system has them.
-_SYSTEM_FONTS = (
-    "NotoSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "NotoSansDevanagari-Regular.ttf",
-    "NotoSansBengali-Regular.ttf",
-    "NotoSansTamil-Regular.ttf",
-    "NotoSansThai-Regular.ttf",
-    "Arial.ttf",
-)
-_ASCII_SPELLINGS = str.maketrans({"≤": "<=", "·": "-", "…": "..."})
-_NO_CHARACTER = "\uffff"
 _SMALLEST_LETTER = 10
 _LETTER_TO_SIDE = 0.022
 _ROOM_FOR_FACES = 12
-_PROBE_SIZE = 16
 _SHORT_NAME = 12
 
 _LUMINANCE_OF_EQUAL_CONTRAST = math.sqrt(1.05 * 0.05) - 0.05
@@ -64,8 +44,8 @@ def annotate(image: Pixels, faces: Sequence[ScreenedFace]) -> Pixels:
 
     The number is the face's position in ``faces``, from 0 as in answers; name and distance are the best match's. Lines
     and letters grow with the image and shrink in a crowd. Labels stay inside and avoid each other and the faces as far
-    as there is room; the longest text that fits well is taken, the number alone at the least. Characters that no font
-    here can draw are spelled in ASCII, or else the entry's id stands for the name.
+    as there is room; the longest text that fits well is taken, the number alone at the least. Where a name cannot be
+    drawn, the entry's id stands for it.
     """
     canvas = image.copy()
     height, width = image.shape[:2]
@@ -156,51 +136,14 @@ def _covered(places: Sequence[Box], others: Sequence[Box]) -> NDArray[np.int64]:
 
 
 def _rendered(text: str, letter: int, colour: Colour) -> Pixels:
-    font = next((font for font in _fonts(letter) if _covers(font, text)), None)
-    if font is None:
-        font, text = ImageFont.load_default(letter), _in_ascii(text)
-    left, top, right, bottom = font.getbbox(f"{text}Ág")
-    right = font.getbbox(text)[2]
-    margin = max(1, letter // 5)
-    patch = Image.new("RGB", (math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin), colour)
     ink = _BLACK if _luminance(colour) > _LUMINANCE_OF_EQUAL_CONTRAST else _WHITE
-    ImageDraw.Draw(patch).text((margin - left, margin - top), text, fill=ink, font=font)
-    return np.asarray(patch)
+    return lettered(text, size=letter, ink=ink, paper=colour)
 
 
 def _drawable(name: str, *, otherwise: str) -> str:
-    name = " ".join("".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", name)).split())
-    if any(_covers(font, name) for font in _fonts(_PROBE_SIZE)):
-        return name
-    ascii_name = _in_ascii(name)
-    return ascii_name if len(ascii_name) >= len(name) else otherwise
-
-
-def _in_ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text.translate(_ASCII_SPELLINGS)).encode("ascii", "ignore").decode()
-
-
-@lru_cache(maxsize=32)
-def _fonts(size: int) -> tuple[Font, ...]:
-    found: list[Font] = []
-    for name in (*_packaged_fonts(), *_SYSTEM_FONTS):
-        try:
-            found.append(ImageFont.truetype(name, size))
-        except OSError:
-            continue
-    return (*found, ImageFont.load_default(size))
-
-
-def _packaged_fonts() -> Iterator[str]:
-    # Not `importlib.resources`, which would import the package: that takes a second.
-    spec = find_spec(_FONT_PACKAGE)
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        yield f"{folder}/{_FONT_FILE}"
-
-
-def _covers(font: Font, text: str) -> bool:
-    missing = bytes(font.getmask(_NO_CHARACTER))
-    return all(character == " " or bytes(font.getmask(character)) != missing for character in set(text))
+    shown = (c if c.isprintable() or c in JOINERS else " " for c in unicodedata.normalize("NFC", name))
+    name = " ".join("".join(shown).split())
+    return name if can_be_drawn(name) else otherwise
 
 
 def _luminance(colour: Colour) -> float:
