@@ -1,7 +1,6 @@
 """A small, quick backend whose faces are squares of one bright colour on grey: who it is, is the colour."""
 
 import base64
-import io
 from collections.abc import Collection, Sequence
 
 import cv2
@@ -14,6 +13,7 @@ from facescreen.domain.distances import Metric
 from facescreen.domain.faces import Box, Candidate, Face, Landmarks, Pixels, Point, Vectors
 from facescreen.errors import WeightsMissingError
 from facescreen.indexes.exact import ExactIndex
+from tests.images.crafted import saved
 
 RED, GREEN, BLUE, YELLOW = (230, 20, 20), (20, 200, 20), (20, 20, 230), (230, 230, 20)
 Colour = tuple[int, int, int]
@@ -91,9 +91,7 @@ def photo(*colours: Colour, side: int = 64, image_format: str = "PNG") -> bytes:
     for index, colour in enumerate(colours):
         left = side // 2 + index * side * 2
         canvas[side // 2 : side // 2 + side, left : left + side] = colour
-    buffer = io.BytesIO()
-    Image.fromarray(canvas).save(buffer, image_format, quality=95)
-    return buffer.getvalue()
+    return saved(Image.fromarray(canvas), image_format, quality=95)
 
 
 def inline(data: bytes) -> str:

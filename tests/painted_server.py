@@ -109,5 +109,11 @@ def _serve(
     backend: Callable[[], EmbeddingBackend] | None,
 ) -> None:
     app: ASGIApp = create_app(settings, backend() if backend else None)
-    config = uvicorn.Config(around(app) if around else app, http=BoundedHttp, access_log=False, log_level="warning")
+    config = uvicorn.Config(
+        around(app) if around else app,
+        http=BoundedHttp,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        access_log=False,
+        log_level="warning",
+    )
     uvicorn.Server(config).run(sockets=[listening])

@@ -1,14 +1,18 @@
 """Settings: environment variables or ``.env``, read once, frozen, passed down; see ``docs/configuration.md``."""
 
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from facescreen import notation
 from facescreen.domain.distances import EmbeddingMetric, Metric
+from facescreen.environment import encoding_of, require_known_lines, require_known_variables
 from facescreen.errors import StartupError
+from facescreen.wording import AnyCase, said
 
 DetectorName = Literal[
     "centerface",
@@ -49,10 +53,20 @@ ModelName = Literal[
 ]
 """Every recognition model that DeepFace offers, by DeepFace's names."""
 
-PathList = Annotated[tuple[Path, ...], NoDecode]
-NameList = Annotated[tuple[str, ...], NoDecode]
-SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
-Rate = Annotated[str, Field(pattern=r"^$|^[1-9][0-9]{0,8}/(second|minute|hour|day)$")]
+AnyDetector = Annotated[DetectorName, AnyCase()]
+AnyModel = Annotated[ModelName, AnyCase()]
+AnyMetric = Annotated[EmbeddingMetric, AnyCase()]
+Folder = Annotated[Path, BeforeValidator(notation.named), AfterValidator(notation.folder)]
+Parts = BeforeValidator(notation.parts)
+Folders = Annotated[tuple[Folder, ...], NoDecode, Parts]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(notation.host_and_port)], ...], NoDecode, Parts]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(notation.origin)], ...], NoDecode, Parts]
+AccessKeys = Annotated[tuple[SecretStr, ...], NoDecode, Parts]
+Rate = Annotated[str, AfterValidator(notation.rate)]
+WebAddress = Annotated[str, AfterValidator(notation.web_address)]
+
+OWN_PATHS = frozenset({"api", "docs", "metrics", "openapi.json", "redoc", "rekognition", "static-offline-docs"})
+"""First parts of all paths of the service. Below one of them it could not be told whether a proxy cut a prefix off."""
 
 
 class Settings(BaseSettings):
@@ -60,15 +74,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    face_processing_backend: Literal["deepface", "aws_rekognition"] = Field(
+    face_processing_backend: Annotated[Literal["deepface", "aws_rekognition"], AnyCase()] = Field(
         default="deepface",
         description="Who detects and recognizes: `deepface` is this machine, `aws_rekognition` is Amazon Rekognition.",
     )
-    detector_backend: DetectorName = Field(default="centerface", description="Detector where a request names none.")
-    model_name: ModelName = Field(default="SFace", description="Recognition model where a request names none.")
-    distance_metric: EmbeddingMetric = Field(
-        default=Metric.COSINE, description="Distance metric where a request names none."
-    )
+    detector_backend: AnyDetector = Field(default="centerface", description="Detector where a request names none.")
+    model_name: AnyModel = Field(default="SFace", description="Recognition model where a request names none.")
+    distance_metric: AnyMetric = Field(default=Metric.COSINE, description="Distance metric where a request names none.")
     match_threshold: float | None = Field(
         default=None,
         ge=0,
@@ -108,25 +120,25 @@ class Settings(BaseSettings):
         ),
     )
 
-    blacklist_db_path: Path = Field(
+    blacklist_db_path: Folder = Field(
         default=Path("blacklist_db"), description="Reference photos, one folder per person."
     )
-    processed_images_output_dir: Path = Field(
+    processed_images_output_dir: Folder = Field(
         default=Path("processed_images_output"), description="Upright, re-encoded copies of screened images."
     )
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(notation.database)] = Field(
         default="sqlite+aiosqlite:///data/facescreen.db",
-        description="SQLAlchemy URL of the database (SQLite, aiosqlite).",
+        description="The SQLite database: a path, or SQLAlchemy's URL of one.",
     )
-    deepface_home: Path = Field(
+    deepface_home: Folder = Field(
         default=Path.home(), description="Weights of optional models are in `.deepface/weights` below this folder."
     )
 
-    image_input_roots: PathList = Field(
+    image_input_roots: Folders = Field(
         default=(Path("samples"),),
         description="Folders whose images a request may name by path, separated by commas. Empty: path input is off.",
     )
-    url_allowed_hosts: NameList = Field(
+    url_allowed_hosts: Hosts = Field(
         default=(),
         description="Host names that may be fetched though they resolve to private addresses, separated by commas.",
     )
@@ -169,7 +181,7 @@ class Settings(BaseSettings):
     aws_region: str | None = Field(
         default=None, description="Region of Rekognition and S3. Empty: what the AWS credentials chain says."
     )
-    aws_s3_bucket_name: str | None = Field(
+    aws_s3_bucket_name: Annotated[str, AfterValidator(notation.bucket)] | None = Field(
         default=None, description="Existing bucket that keeps reference photos; needed with `aws_rekognition`."
     )
     aws_rekognition_collection_id: str = Field(
@@ -177,13 +189,13 @@ class Settings(BaseSettings):
         pattern=r"^[a-zA-Z0-9_.\-]{1,180}$",
         description="Rekognition collection of the default list, created if missing; others are `<this>.<collection>`.",
     )
-    aws_endpoint_url: str | None = Field(
+    aws_endpoint_url: WebAddress | None = Field(
         default=None, description="Address to call instead of AWS, for example another facescreen."
     )
-    aws_endpoint_url_rekognition: str | None = Field(
+    aws_endpoint_url_rekognition: WebAddress | None = Field(
         default=None, description="The same for Rekognition alone; it comes first."
     )
-    aws_endpoint_url_s3: str | None = Field(default=None, description="The same for S3 alone; it comes first.")
+    aws_endpoint_url_s3: WebAddress | None = Field(default=None, description="The same for S3 alone; it comes first.")
     aws_keep_local_copy: bool = Field(
         default=False, description="Keep reference photos in `BLACKLIST_DB_PATH` as well as in the bucket."
     )
@@ -194,7 +206,7 @@ class Settings(BaseSettings):
     aws_deadline_seconds: float = Field(
         default=30.0, gt=0, le=900, description="Longest time for one call of AWS with all its retries."
     )
-    rekognition_access_keys: SecretList = Field(
+    rekognition_access_keys: AccessKeys = Field(
         default=(),
         description="Keys that may sign requests to `/rekognition`: `<access key id>:<secret>`, separated by commas.",
     )
@@ -202,7 +214,7 @@ class Settings(BaseSettings):
         default=False, description="Take unsigned requests to `/rekognition` from this machine."
     )
 
-    auth_mode: Literal["keys", "none"] = Field(
+    auth_mode: Annotated[Literal["keys", "none"], AnyCase()] = Field(
         default="keys",
         description=(
             "`keys`: requests need an API key as soon as one exists; until then only this machine is served. "
@@ -219,7 +231,7 @@ class Settings(BaseSettings):
         default="30/minute",
         description="Requests without a valid key that one address may send, per worker. Empty: any number.",
     )
-    cors_allowed_origins: NameList = Field(
+    cors_allowed_origins: Origins = Field(
         default=(), description="Origins whose pages may call the service from a browser, separated by commas."
     )
     docs_enabled: bool = Field(default=True, description="Serve `/docs`, `/redoc` and `/openapi.json`.")
@@ -240,7 +252,7 @@ class Settings(BaseSettings):
     retention_sweep_seconds: float = Field(
         default=3600.0, gt=0, le=86400, description="How often that is done, and expired entries are withdrawn."
     )
-    encryption_key_dir: Path | None = Field(
+    encryption_key_dir: Folder | None = Field(
         default=None,
         description=(
             "Folder for the keys that embeddings and photos are encrypted with, outside of the data and their backups. "
@@ -248,19 +260,47 @@ class Settings(BaseSettings):
         ),
     )
 
-    host: str = Field(default="127.0.0.1", description="Address that `facescreen serve` binds.")
+    host: Annotated[str, AfterValidator(notation.bound_host)] = Field(
+        default="127.0.0.1", description="Address that `facescreen serve` binds."
+    )
     port: int = Field(default=8000, ge=1, le=65535, description="Port that `facescreen serve` binds.")
+    root_path: str = Field(
+        default="",
+        description="Path of a proxy that the service is reached below, such as `/faces`. Empty: the root.",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=86400,
+        description=(
+            "How long `facescreen serve` keeps a connection without requests. It must be longer than the proxy or "
+            "load balancer in front keeps it, usually 60 seconds."
+        ),
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of `facescreen serve`.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase()] = Field(
         default="info", description="Least severe level logged."
     )
 
-    @field_validator(
-        "image_input_roots", "url_allowed_hosts", "cors_allowed_origins", "rekognition_access_keys", mode="before"
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def _written(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        text = notation.bare(value)
+        assert info.field_name is not None  # noqa: S101 - this validates fields
+        may_be_none = type(None) in get_args(cls.model_fields[info.field_name].annotation)
+        return None if may_be_none and not text else text
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_apart(cls, value: str) -> str:
+        path = f"/{value.strip('/')}".rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+            raise ValueError("must be a path such as /faces, of letters, digits and ._~- between slashes")
+        if path.removeprefix("/").partition("/")[0] in OWN_PATHS:
+            raise ValueError(f"must not begin as a path of the service itself: {', '.join(sorted(OWN_PATHS))}")
+        return path
 
     @field_validator("rekognition_access_keys")
     @classmethod
@@ -269,42 +309,20 @@ class Settings(BaseSettings):
             raise ValueError("must be <access key id>:<secret of at least 16 characters>, separated by commas")
         return value
 
-    @field_validator(
-        "match_threshold",
-        "review_threshold",
-        "detector_max_side",
-        "max_concurrent_requests",
-        "max_queued_requests",
-        "retention_results_days",
-        "retention_hits_days",
-        "retention_copies_days",
-        "retention_audit_days",
-        "encryption_key_dir",
-        "aws_region",
-        "aws_s3_bucket_name",
-        "aws_endpoint_url",
-        "aws_endpoint_url_rekognition",
-        "aws_endpoint_url_s3",
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
-
-    @field_validator("log_level", "distance_metric", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
 
 def load_settings() -> Settings:
     """Settings of this process.
 
     Raises:
-        StartupError: a value is wrong; the message is one line that names the variable and what is allowed.
+        StartupError: a value is wrong, or a name is a setting's misspelt; the message is one line that says what is
+            allowed.
     """
+    file, known = Path(".env"), [name.upper() for name in Settings.model_fields]
+    encoding = encoding_of(file)
+    require_known_lines(file, encoding, known)
+    require_known_variables(os.environ, known)
     try:
-        return Settings()
+        return Settings(_env_file=file, _env_file_encoding=encoding)
     except ValidationError as error:
-        problems = (f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        problems = (f"{str(e['loc'][0]).upper()}: {said(e)}" for e in error.errors(include_input=False))
         raise StartupError("; ".join(problems)) from None

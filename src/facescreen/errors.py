@@ -24,12 +24,16 @@ class InputError(FacescreenError):
 
 
 class UrlNotAllowedError(InputError):
-    """The address is not one that this service may dial. One message for every cause."""
+    """The address is not one that this service may dial.
+
+    The message tells what can be seen in the URL itself. Of names and addresses there is one message for every cause,
+    else it would tell which internal names exist.
+    """
 
     code = "url_not_allowed"
 
-    def __init__(self) -> None:
-        super().__init__("this URL may not be fetched: only public http(s) addresses and configured hosts are allowed")
+    def __init__(self, reason: str = "only public addresses and the hosts in URL_ALLOWED_HOSTS are") -> None:
+        super().__init__(f"this URL may not be fetched: {reason}")
 
 
 class FetchFailedError(InputError):
@@ -84,6 +88,12 @@ class BodyTooLargeError(InputError):
     """The request body is larger than the limit."""
 
     code = "body_too_large"
+
+
+class UnsupportedMediaTypeError(InputError):
+    """The body is of another type, or otherwise encoded, than the operation reads; the message says what to send."""
+
+    code = "unsupported_media_type"
 
 
 class InvalidThresholdError(InputError):
@@ -175,8 +185,59 @@ class FileNameUnusableError(InputError):
     code = "file_name_unusable"
 
 
+class HiddenFileError(InputError):
+    """The name of the file or folder begins with a dot, so it is none of the photos."""
+
+    code = "hidden_file"
+
+    def __init__(self) -> None:
+        super().__init__("it is hidden, for its name begins with a dot; rename it if it is a photo")
+
+
+class NotAFileError(InputError):
+    """It is a link, a pipe, a socket or a device, and is not followed or read."""
+
+    code = "not_a_file"
+
+
+class RecycleBinError(InputError):
+    """A recycle bin, the snapshots or the thumbnails of a network drive: whoever is only there is on no list."""
+
+    code = "recycle_bin"
+
+    def __init__(self) -> None:
+        super().__init__("it is a recycle bin, snapshot or thumbnail folder; nobody in it is on the list")
+
+
+class FileUnfinishedError(InputError):
+    """The file is named as what is still being copied or downloaded."""
+
+    code = "file_unfinished"
+
+    def __init__(self) -> None:
+        super().__init__("it is named as what is still being copied; rename it when it is whole")
+
+
+class FolderWithoutPhotosError(InputError):
+    """The folder is empty, so nobody is on the list because of it."""
+
+    code = "folder_without_photos"
+
+    def __init__(self) -> None:
+        super().__init__("the folder is empty")
+
+
+class FileNotListedError(InputError):
+    """The file is in the blacklist folder and no reference photo: nobody has synchronised since it came."""
+
+    code = "file_not_listed"
+
+    def __init__(self) -> None:
+        super().__init__("it is no reference photo; synchronise, which enrolls it or says why not")
+
+
 class PhotoUnreadableError(InputError):
-    """The photo is encrypted, and its key is not there."""
+    """The file belongs to another user, the disk is failing, or the photo is encrypted and its key is not there."""
 
     code = "photo_unreadable"
 
@@ -185,6 +246,12 @@ class FolderEmptyError(InputError):
     """The blacklist folder holds no photo at all though the list does: more likely a missing mount than a wish."""
 
     code = "blacklist_folder_empty"
+
+
+class NothingToScreenError(FacescreenError):
+    """No file was named that begins like a picture."""
+
+    code = "nothing_to_screen"
 
 
 class EvaluationDataError(FacescreenError):
@@ -232,9 +299,17 @@ class NotFoundError(FacescreenError):
 
 
 class EntryNotFoundError(NotFoundError):
-    """No blacklist entry has this id."""
+    """No blacklist entry has this id.
+
+    Attributes:
+        elsewhere: name of another collection that has the entry, for callers who may read the list. Not in the message.
+    """
 
     code = "entry_not_found"
+
+    def __init__(self, message: str, *, elsewhere: str | None = None) -> None:
+        self.elsewhere = elsewhere
+        super().__init__(message)
 
 
 class CollectionNotFoundError(NotFoundError):

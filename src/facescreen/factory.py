@@ -280,6 +280,17 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
         )
         trail = TrailService(database)
         stack.push_async_callback(trail.aclose)
+        sync = FolderSyncService(
+            database=database,
+            collections=collections,
+            stored=stored,
+            register=register,
+            enroller=enroller,
+            resemblance=resemblance,
+            trail=trail,
+            folder=settings.blacklist_db_path,
+            photos=stores[StoreName.BLACKLIST],
+        )
         facade = _facade(
             settings,
             recognition,
@@ -318,6 +329,7 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 register=register,
                 enroller=enroller,
                 resemblance=resemblance,
+                intake=intake,
                 max_images=settings.max_images_per_request,
             ),
             report=ListReportService(
@@ -326,19 +338,10 @@ async def open_services(settings: Settings, backend: EmbeddingBackend | None = N
                 matcher=recognition.matcher,
                 backend=recognition.embeddings,
                 pool=pool,
+                folder=sync,
             ),
             register=register,
-            sync=FolderSyncService(
-                database=database,
-                collections=collections,
-                stored=stored,
-                register=register,
-                enroller=enroller,
-                resemblance=resemblance,
-                trail=trail,
-                folder=settings.blacklist_db_path,
-                photos=stores[StoreName.BLACKLIST],
-            ),
+            sync=sync,
             reindex=recognition.reindex,
             upgrade=recognition.upgrade,
             calibration=_calibration(settings, recognition, database, collections=collections, intake=intake),

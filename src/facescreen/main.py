@@ -15,7 +15,15 @@ from starlette.routing import Route
 from facescreen import __version__, metrics
 from facescreen.api import audit, blacklist, collections, detect, problems, process, processed_images, system
 from facescreen.api.admission import Admission, Room
-from facescreen.api.middleware import BodyLimit, EitherSlash, OneLineStartup, RequestLog, SecurityHeaders
+from facescreen.api.middleware import (
+    BelowRootPath,
+    BodyLimit,
+    EitherSlash,
+    HeadAsGet,
+    OneLineStartup,
+    RequestLog,
+    SecurityHeaders,
+)
 from facescreen.api.rate_limits import RateLimits
 from facescreen.api.rekognition.attempts import Attempts
 from facescreen.api.rekognition.endpoint import RekognitionEndpoint, TargetedRoute
@@ -72,6 +80,7 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
     if settings.metrics_enabled:
         app.include_router(system.scraped)
     problems.install(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(EitherSlash, router=app.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestLog)
@@ -79,11 +88,13 @@ def create_app(settings: Settings, backend: EmbeddingBackend | None = None) -> F
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_allowed_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID"],
             expose_headers=["Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID", "X-Total-Count"],
         )
     app.add_middleware(SecurityHeaders)
+    if settings.root_path:
+        app.add_middleware(BelowRootPath, root_path=settings.root_path)
     app.add_middleware(OneLineStartup)
     return app
 

@@ -84,7 +84,7 @@ async def test_the_largest_face_of_a_group_is_taken_where_asked_for(client: http
 async def test_photos_are_added_and_counted(client: httpx.AsyncClient) -> None:
     record = await enroll(client, "Ada", photo(RED))
     response = await client.post(f"/blacklist/{record['id']}/images", files=upload(photo(GREEN), photo(BLUE)))
-    assert response.status_code == 201
+    assert response.status_code == 200
     assert response.json()["images_added"] == 2
     assert len(response.json()["record"]["images"]) == 3
     assert len(await matches(client, photo(GREEN))) == 1
@@ -116,6 +116,19 @@ async def test_the_list_is_paged_and_searched(client: httpx.AsyncClient) -> None
     assert await names(q="FRAUD") == ["Bob"]
     assert await names(q="%") == ["Adele"]
     assert (await client.get("/blacklist/", params={"limit": 1})).headers["x-total-count"] == "3"
+    await enroll(client, "Jose\u0301", photo(GREEN), reason="Stra\xdfenraub")
+    assert await names(q="JOS\xc9") == await names(q="STRASSEN") == ["Jose\u0301"]
+
+
+@pytest.mark.parametrize("name", ["Ada\x1b[2J", "Ada\nEve", "adA\u202e", "\u200d", "A\u200bda"])
+async def test_a_name_that_cannot_be_shown_is_refused(client: httpx.AsyncClient, name: str) -> None:
+    refused = await client.post("/blacklist/", data={"name": name, "reason": "theft"}, files=upload(photo(RED)))
+    assert refused.status_code == 422
+    assert [fault["location"] for fault in refused.json()["errors"]] == ["body.name"]
+    entry = await enroll(client, "Ada", photo(RED))
+    for change in ({"name": name}, {"reason": f"theft\u202e{name}"}):
+        assert (await client.put(f"/blacklist/{entry['id']}/", json=change)).status_code == 422
+    assert [record["name"] for record in (await client.get("/blacklist/")).json()] == ["Ada"]
 
 
 async def test_name_and_reason_change_alone_or_together(client: httpx.AsyncClient) -> None:

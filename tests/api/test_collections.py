@@ -6,6 +6,10 @@ import httpx
 import pytest
 
 from facescreen.config import Settings
+from facescreen.db import collections
+from facescreen.domain.access import Scope
+from facescreen.factory import Services
+from tests.api.test_access import bearer, key
 from tests.api.test_blacklist import enroll, files, upload
 from tests.api.test_process import process
 from tests.api.test_sync import drop, sync
@@ -94,7 +98,7 @@ async def test_any_other_name_is_refused_wherever_it_stands(client: httpx.AsyncC
     for response, location in (
         (await client.post("/collections/", json={"name": name}), "body.name"),
         (await client.get("/blacklist/", params={"collection": name}), "query.collection"),
-        (await client.get("/processed-images/", params={"collection": name}), "query.collection"),
+        (await client.get("/processed-images/", params={"collection": name}), "query.collection.0"),
         (await client.post("/process/process-images", json=body), "body.collection"),
     ):
         assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
@@ -172,9 +176,13 @@ async def test_an_entry_is_read_and_changed_only_through_its_own_collection(
         for method, path, options in calls:
             answer = await client.request(method, path, params={"collection": abroad}, **options)
             assert (answer.status_code, answer.json()["code"]) == (404, "entry_not_found"), f"{method} {path}"
+            assert answer.json()["detail"].endswith(f"the collection {home} has it: add ?collection={home}")
         assert (await client.get(entry, params={"collection": home})).json() == record
         assert (await client.get(image, params={"collection": home})).status_code == 200
     assert len(files(settings.blacklist_db_path)) == 2
+
+    missing = await client.get("/blacklist/99/")
+    assert missing.json()["detail"] == "there is no blacklist entry 99 in the collection default"
 
     # No collection is the default one, here as everywhere.
     assert (await client.get(f"/blacklist/{eve['id']}/")).status_code == 404
@@ -191,6 +199,21 @@ async def test_an_entry_is_read_and_changed_only_through_its_own_collection(
     assert (await client.delete(entry, params=within)).json()["id"] == eve["id"]
     assert await names_in(client, "staff", photo(BLUE)) == []
     check_disk(settings)
+
+
+async def test_who_may_not_read_the_list_is_not_told_of_other_collections(settings: Settings) -> None:
+    async with serving(settings) as client:
+        await create(client, "staff")
+        eve = await enroll_in(client, "staff", "Eve", photo(GREEN))
+        keys = {scope: await key(client, Scope.MANAGE, scope) for scope in (Scope.READ, Scope.SCREEN)}
+    details = {}
+    async with serving(settings) as client:
+        for scope, text in keys.items():
+            answer = await client.delete(f"/blacklist/{eve['id']}/", headers=bearer(text))
+            assert answer.json()["code"] == "entry_not_found"
+            details[scope] = answer.json()["detail"]
+    assert "staff" in details[Scope.READ]
+    assert details[Scope.SCREEN] == f"there is no blacklist entry {eve['id']} in the collection default"
 
 
 async def test_the_location_of_an_entry_leads_to_it(client: httpx.AsyncClient) -> None:
@@ -255,6 +278,18 @@ async def test_a_deleted_collection_takes_everybody_in_it_along(client: httpx.As
         assert answer.json()["code"] == "collection_not_found"
     assert await names_in(client, "default", photo(RED)) == ["Ada"]
     assert [collection["name"] for collection in (await client.get("/collections/")).json()] == ["default"]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+async def test_a_collection_is_not_called_like_a_step_of_a_path(
+    client: httpx.AsyncClient, services: Services, name: str
+) -> None:
+    assert (await client.post("/collections/", json={"name": name})).status_code == 422
+    async with services.database.write() as connection:
+        await collections.insert_collection(connection, name)
+    escaped = name.replace(".", "%2E")
+    assert (await client.delete(f"/collections/{escaped}/")).status_code == 204
+    assert [found["name"] for found in (await client.get("/collections/")).json()] == ["default"]
 
 
 async def test_a_collection_of_the_same_name_starts_empty(client: httpx.AsyncClient) -> None:

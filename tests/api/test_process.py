@@ -9,7 +9,7 @@ import pytest
 from facescreen.config import Settings
 from tests.api.test_blacklist import enroll, files, matches
 from tests.conftest import serving
-from tests.painted import BLUE, GREEN, RED, YELLOW, inline, photo
+from tests.painted import BLUE, GREEN, RED, UNMEASURED, YELLOW, inline, photo
 
 
 async def process(client: httpx.AsyncClient, *images: str, **options: object) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ async def test_every_kind_of_source_gives_the_same_faces(client: httpx.AsyncClie
         ({}, "images"),
         ({"images": ["x.jpg"], "threshold": -1}, "threshold"),
         ({"images": ["x.jpg"], "detector_backend": "centerfaces"}, "detector_backend"),
-        ({"images": ["x.jpg"], "model_name": "dlib"}, "model_name"),
+        ({"images": ["x.jpg"], "model_name": "dlibb"}, "model_name"),
         ({"images": ["x.jpg"], "distance_metric": "manhattan"}, "distance_metric"),
         ({"images": ["x.jpg"], "thresold": 0.1}, "thresold"),
     ],
@@ -97,6 +97,27 @@ async def test_a_threshold_outside_of_the_metric_is_refused(client: httpx.AsyncC
     raw = '{"images": ["x.jpg"], "threshold": NaN}'
     response = await client.post("/process/process-images", content=raw, headers={"content-type": "application/json"})
     assert response.status_code == 422
+
+
+async def test_a_threshold_that_was_meant_as_a_similarity_is_called_one(client: httpx.AsyncClient) -> None:
+    await enroll(client, "Ada", photo(RED))
+    for given, warned in (
+        ({"threshold": 0.9}, ["threshold"]),
+        ({"threshold": 0.6}, []),
+        ({"threshold": 0.1, "review_threshold": 0.7}, ["review_threshold"]),
+        ({"threshold": 0.7, "review_threshold": 0.8}, ["threshold", "review_threshold"]),
+        ({"threshold": 1.2, "distance_metric": "euclidean_l2"}, ["threshold"]),
+        ({"threshold": 0.9, "model_name": UNMEASURED}, []),
+        ({}, []),
+    ):
+        (result,) = await process(client, inline(photo(GREEN)), **given)
+        assert [warning["detail"].split()[0].strip("`") for warning in result["warnings"]] == warned, given
+        assert {warning["code"] for warning in result["warnings"]} <= {"threshold_too_wide"}
+        assert (await client.get(f"/processed-images/{result['id']}")).json() == result
+    (result,) = await process(client, inline(photo(GREEN)), threshold=0.9)
+    (warning,) = result["warnings"]
+    assert warning["detail"].startswith("`threshold` 0.9 is a distance, and larger than 0.664")
+    assert f"{result['calibration']['false_alert_rate']:.0%} of them" in warning["detail"]
 
 
 async def test_threshold_zero_means_zero(client: httpx.AsyncClient) -> None:

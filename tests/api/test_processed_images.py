@@ -15,14 +15,14 @@ from tests.api.test_process import process
 from tests.painted import GREEN, RED, inline, photo
 
 
-async def page(client: httpx.AsyncClient, **query: str | int) -> dict[str, Any]:
+async def page(client: httpx.AsyncClient, **query: str | int | list[str]) -> dict[str, Any]:
     response = await client.get("/processed-images/", params=query)
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
 
 
-async def ids(client: httpx.AsyncClient, **query: str | int) -> list[int]:
+async def ids(client: httpx.AsyncClient, **query: str | int | list[str]) -> list[int]:
     return [item["id"] for item in (await page(client, **query))["items"]]
 
 
@@ -52,6 +52,15 @@ async def test_results_are_filtered(client: httpx.AsyncClient) -> None:
     assert (await page(client, **{"from": now}))["total_items"] == 0
     assert (await page(client, to=now))["total_items"] == 5
     assert (await page(client, **{"from": red["created_at"], "to": now.replace("+00:00", "")}))["total_items"] == 5
+
+
+async def test_an_image_has_the_gravest_verdict_of_its_faces(client: httpx.AsyncClient) -> None:
+    await enroll(client, "Ada", photo(RED))
+    results = await process(client, *map(inline, (photo(RED, GREEN), photo(GREEN), photo())), "no/such.jpg")
+    assert [result["verdict"] for result in results] == ["match", "clear", "no_face", None]
+    matched, clear, empty, _ = (result["id"] for result in results)
+    assert await ids(client, verdict="no_face") == [empty]
+    assert await ids(client, verdict=["no_face", "clear"]) == [empty, clear, matched]
 
 
 @pytest.mark.parametrize(

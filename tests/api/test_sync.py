@@ -143,6 +143,7 @@ async def test_names_that_are_none_are_skipped_with_a_reason_and_never_in_the_wa
         b"person_A/\x1b]0;title\x07.png",
         b"two\nlines/a.png",
         b"x" * 201 + b"/a.png",
+        "adA\u202e/a.png".encode(),
         b"   /a.png",
     ):
         drop(settings, os.fsdecode(name), photo(GREEN))
@@ -151,7 +152,7 @@ async def test_names_that_are_none_are_skipped_with_a_reason_and_never_in_the_wa
         drop(settings, "person_A/a.png", photo(RED))
         report = await sync(client)
         assert report["added"] == ["blacklist_db/person_A/a.png"]
-        assert [skipped["code"] for skipped in report["skipped"]] == ["file_name_unusable"] * 7
+        assert [skipped["code"] for skipped in report["skipped"]] == ["file_name_unusable"] * 8
         assert all(skipped["file"].isprintable() for skipped in report["skipped"])
         for record in (await client.get("/blacklist/")).json():
             assert (await client.delete(f"/blacklist/{record['id']}/")).status_code == 200

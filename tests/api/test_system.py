@@ -18,6 +18,7 @@ from facescreen.errors import (
     DataInUseError,
     EvaluationDataError,
     FacescreenError,
+    NothingToScreenError,
     OverloadedError,
     StartupError,
     StorageFullError,
@@ -35,7 +36,7 @@ def test_every_error_has_a_status_and_its_own_code() -> None:
             yield child
             yield from tree(child)
 
-    only_commands = {BackupError, DataInUseError, EvaluationDataError, StartupError}
+    only_commands = {BackupError, DataInUseError, EvaluationDataError, NothingToScreenError, StartupError}
     concrete = [error for error in tree(FacescreenError) if not error.__subclasses__() and error not in only_commands]
     assert [error for error in concrete if error not in STATUS] == []
     codes = [error.code for error in STATUS]
@@ -154,9 +155,9 @@ async def test_what_the_framework_refuses_is_a_problem_too(client: httpx.AsyncCl
     for response, status, code in (
         (await client.get("/nothing/here"), 404, "not_found"),
         (await client.patch("/blacklist/"), 405, "method_not_allowed"),
-        (await client.post("/process/process-images", content=b"{"), 422, "invalid_request"),
+        (await client.post("/process/process-images", content=b"{"), 415, "unsupported_media_type"),
         (await client.get("/blacklist/abc/"), 422, "invalid_request"),
-        (await client.post("/blacklist/", data={"name": "Ada"}), 422, "invalid_request"),
+        (await client.post("/blacklist/", files={"name": (None, "Ada")}), 422, "invalid_request"),
     ):
         assert (response.status_code, response.json()["code"]) == (status, code)
         assert response.headers["content-type"] == "application/problem+json"
@@ -228,7 +229,7 @@ async def test_the_server_is_told_in_one_line_why_the_start_was_refused(settings
 
 def test_operations_promise_the_errors_that_they_can_answer_and_no_others(settings: Settings) -> None:
     paths = create_app(settings).openapi()["paths"]
-    assert set(paths["/api/v1/live"]["get"]["responses"]) == {"200"}
+    assert set(paths["/api/v1/live"]["get"]["responses"]) == {"200", "422"}
     for method, path in (("get", "/"), ("get", "/blacklist/report"), ("post", "/blacklist/")):
         failed = paths[f"/api/v1{path}"][method]["responses"]["424"]
         assert "embeddings_unreadable" in failed["content"]["application/problem+json"]["examples"]

@@ -181,7 +181,7 @@ class Caller:
         colours = self._some_colours()
         self.people.attempted = {name: (person.reason, frozenset([*person.photos, *colours]))}
         response = await client.post(f"/blacklist/{person.id}/images", files=upload(*map(photo, colours)))
-        self.people.known[name] = Person.of(_answer(response, 201)["record"], [*person.photos, *colours])
+        self.people.known[name] = Person.of(_answer(response, 200)["record"], [*person.photos, *colours])
 
     async def delete_photo(self, client: httpx.AsyncClient) -> None:
         name, person = max(self.people.known.items(), key=lambda item: len(item[1].photos))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +29,7 @@ def crafted() -> dict[str, bytes]:
     """Every file by its name."""
     return {
         f"{family.__name__}: {name}": data
-        for family in (png, jpeg, gif, bmp, webp, exif, polyglot, other, cut_off)
+        for family in (png, jpeg, gif, bmp, webp, tiff_pages, heif, exif, polyglot, other, cut_off)
         for name, data in family()
     }
 
@@ -73,10 +74,18 @@ def photo(mode: str = "RGB", side: int = 48) -> Image.Image:
     return Image.fromarray((255 * waves).astype(np.uint8)).convert(mode)
 
 
-def encoded(file_format: str, mode: str = "RGB", **options: Any) -> bytes:
+def saved(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """The picture in a format of Pillow's or as HEIF."""
     stream = io.BytesIO()
-    photo(mode).save(stream, file_format, **options)
+    if file_format == "HEIF":
+        pillow_heif.from_pillow(image).save(stream, **options)
+    else:
+        image.save(stream, file_format, **options)
     return stream.getvalue()
+
+
+def encoded(file_format: str, mode: str = "RGB", **options: Any) -> bytes:
+    return saved(photo(mode), file_format, **options)
 
 
 def chunk(kind: bytes, body: bytes = b"") -> bytes:
@@ -365,6 +374,89 @@ def entry(tag: int, kind: int, count: int, value: int) -> bytes:
     return struct.pack("<HHII", tag, kind, count, value)
 
 
+def tiff_of(width: int, height: int, *entries: bytes) -> bytes:
+    """A page of one grey strip of 100 bytes behind the directory, and more entries of it."""
+    whole = [entry(256, 4, 1, width), entry(257, 4, 1, height), entry(258, 3, 1, 8), entry(262, 3, 1, 1), *entries]
+    data = 8 + 2 + 12 * (len(whole) + 2) + 4
+    return tiff(*whole, entry(273, 4, 1, data), entry(279, 4, 1, 100)) + bytes(100)
+
+
+def tiff_pages() -> Iterator[tuple[str, bytes]]:
+    for width, height in ((31_623, 31_623), (65_500, 1), (0, 0), (2**31 - 1, 1), (2**32 - 1, 2**32 - 1)):
+        yield f"{width} x {height}", tiff_of(width, height)
+    yield "a directory beyond the end", b"II*\0\xff\xff\xff\xff"
+    yield "a directory of 65,535 entries", b"II*\0\x08\0\0\0\xff\xff" + entry(1, 3, 1, 6) * 65_535
+    yield "width and width", tiff_of(8, 8, entry(256, 4, 1, 60_000))
+    yield "a million strips", tiff_of(8, 8, entry(324, 4, 1_000_000, 8)) + bytes(4_000_000)
+    yield (
+        "tiles of four gigapixels",
+        tiff_of(8, 8, entry(322, 4, 1, 65_536), entry(323, 4, 1, 65_536), entry(324, 4, 1, 8)),
+    )
+    yield "tiles of no size", tiff_of(8, 8, entry(322, 4, 1, 0), entry(323, 4, 1, 0), entry(324, 4, 1, 8))
+    for name, code in (("JPEG of old", 6), ("LZMA", 34925), ("WebP", 50001), ("an unknown kind", 9)):
+        yield f"compressed by {name}", tiff_of(8, 8, entry(259, 3, 1, code))
+    yield "a preview", tiff_of(8, 8, entry(254, 4, 1, 1))
+    yield "a negative", tiff_of(8, 8, entry(50706, 1, 4, 1))
+
+
+def box(kind: bytes, *bodies: bytes) -> bytes:
+    body = b"".join(bodies)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def heif_of(*, parts: dict[int, list[int]], side: int = 4_000, size: int = 10) -> bytes:
+    """Pictures of that size, the first made of the others, and each of as many bytes at the same place.
+
+    Args:
+        parts: what each picture is made of, repetitions included.
+    """
+    count = max(max([item, *others]) for item, others in parts.items())
+    kinds = [b"iovl" if item in parts else b"hvc1" for item in range(1, count + 1)]
+    infos = [box(b"infe", struct.pack(">IHH", 2 << 24, item, 0), kind, b"\0") for item, kind in enumerate(kinds, 1)]
+    places = [struct.pack(">HHHII", item, 0, 1, 0, size) for item in range(1, count + 1)]
+    kept = [struct.pack(">HBB", item, 1, 1) for item in range(1, count + 1)]
+    references = [
+        box(b"dimg", struct.pack(f">HH{len(others)}H", item, len(others), *others)) for item, others in parts.items()
+    ]
+    return box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(
+        b"meta",
+        bytes(4),
+        box(b"hdlr", bytes(8), b"pict", bytes(13)),
+        box(b"pitm", struct.pack(">IH", 0, 1)),
+        box(b"iloc", struct.pack(">IBBH", 0, 0x44, 0, count), *places),
+        box(b"iinf", struct.pack(">IH", 0, count), *infos),
+        box(
+            b"iprp",
+            box(b"ipco", box(b"ispe", struct.pack(">III", 0, side, side))),
+            box(b"ipma", struct.pack(">II", 0, count), *kept),
+        ),
+        box(b"iref", bytes(4), *references),
+    )
+
+
+def heif() -> Iterator[tuple[str, bytes]]:
+    start = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    yield "HEIC of zeros", start + bytes(100)
+    yield "HEIC of one box without end", start + b"\0\0\0\0meta"
+    yield "HEIC whose box is longer than the file", start + b"\x7f\0\0\0meta" + bytes(100)
+    yield "HEIC of empty boxes", start + box(b"free") * (LARGE // 8)
+    yield "one large picture sixty thousand times", heif_of(parts={1: [2] * 60_000})
+    yield "a small picture sixty thousand times", heif_of(parts={1: [2] * 60_000}, side=8)
+    yield "a doubling thirty times", heif_of(parts={item: [item + 1] * 2 for item in range(1, 31)}, side=64)
+    yield "a picture that is made of itself", heif_of(parts={1: [2], 2: [1]})
+    yield "items of the whole file", heif_of(parts={1: list(range(2, 900))}, side=8, size=10_000)
+    for file_format in ("HEIF", "AVIF"):
+        whole = encoded(file_format)
+        size = whole.index(b"ispe") + 8
+        for width, height in ((0, 48), (65_500, 1), (2**32 - 1, 2**32 - 1), (1, 1), (96, 96), (30_000, 30_000)):
+            yield (
+                f"{file_format} that says {width} x {height}",
+                _patched(whole, size, struct.pack(">II", width, height)),
+            )
+        yield f"{file_format} of another brand", whole.replace(b"avif" if file_format == "AVIF" else b"heic", b"hevc")
+    yield "AVIF sequence of nothing", b"\0\0\0\x18ftypavis\0\0\0\0avifavis" + bytes(100)
+
+
 def exif() -> Iterator[tuple[str, bytes]]:
     for name, data in {
         "an IFD that follows itself": tiff(entry(0x0112, 3, 1, 6), following=8),
@@ -429,15 +521,13 @@ def other() -> Iterator[tuple[str, bytes]]:
     yield "a picture in gzip", gzip.compress(encoded("JPEG"))
     yield "a picture after a byte order mark", b"\xef\xbb\xbf" + encoded("PNG")
     yield "a picture after a NUL", b"\0" + encoded("PNG")
-    for file_format in ("TIFF", "ICO", "PPM", "TGA", "PCX", "DDS", "SGI", "JPEG2000", "AVIF", "EPS", "PDF"):
+    for file_format in ("ICO", "PPM", "TGA", "PCX", "DDS", "SGI", "JPEG2000", "EPS", "PDF"):
         yield file_format, encoded(file_format)
-    yield "TIFF of a gigapixel", tiff(entry(256, 4, 1, 31_623), entry(257, 4, 1, 31_623), entry(273, 4, 1, 8))
     yield "SVG", b"<svg xmlns='http://www.w3.org/2000/svg' width='1000000' height='1000000'/>"
     yield (
         "XML with entities",
         (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY y "&x;&x;&x;">]><svg>&y;</svg>'),
     )
-    yield "HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     yield "MP4", b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(100)
     yield "Matroska", b"\x1a\x45\xdf\xa3" + bytes(100)
     yield "PSD", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 300_000, 300_000, 8, 3)
@@ -470,6 +560,9 @@ def cut_off() -> Iterator[tuple[str, bytes]]:
         ("lossless WebP", encoded("WEBP", lossless=True)),
         ("GIF", encoded("GIF", "P")),
         ("BMP", encoded("BMP")),
+        ("TIFF", encoded("TIFF")),
+        ("HEIF", encoded("HEIF")),
+        ("AVIF", encoded("AVIF")),
     ):
         yield f"{name} in the middle", data[: len(data) // 2]
         yield f"{name} before its last byte", data[:-1]

@@ -5,7 +5,6 @@ that whoever reads knows which one killed the process.
 """
 
 import faulthandler
-import io
 import struct
 import sys
 import warnings
@@ -13,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from random import Random
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +19,7 @@ from PIL import Image
 
 from facescreen.errors import ImageTooLargeError, ImageUndecodableError, UnsupportedFormatError
 from facescreen.images.decode import decode
-from tests.images.crafted import photo
+from tests.images.crafted import encoded, photo
 
 MAX_PIXELS = 100_000
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
@@ -29,32 +27,44 @@ INTERESTING = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
 
 def seeds() -> Iterator[bytes]:
     """One picture of each kind."""
-    yield _encoded("JPEG")
-    yield _encoded("JPEG", progressive=True)
-    yield _encoded("JPEG", "L")
-    yield _encoded("JPEG", "CMYK")
-    yield _encoded("JPEG", subsampling=0, restart_marker_blocks=4)
+    yield encoded("JPEG")
+    yield encoded("JPEG", progressive=True)
+    yield encoded("JPEG", "L")
+    yield encoded("JPEG", "CMYK")
+    yield encoded("JPEG", subsampling=0, restart_marker_blocks=4)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        yield _encoded("JPEG", exif=exif)
-    yield _encoded("PNG", exif=exif)
-    yield _encoded("WEBP", exif=exif)
+        yield encoded("JPEG", exif=exif)
+    yield encoded("PNG", exif=exif)
+    yield encoded("WEBP", exif=exif)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        yield _encoded("PNG", mode)
+        yield encoded("PNG", mode)
     yield cv2.imencode(".png", np.arange(48 * 48 * 3, dtype=np.uint16).reshape(48, 48, 3) * 9)[1].tobytes()
     yield _interlaced()
-    yield _encoded("PNG", save_all=True, append_images=_others())
-    yield _encoded("PNG", "P", transparency=3)
-    yield _encoded("WEBP", lossless=True)
-    yield _encoded("WEBP", quality=50)
-    yield _encoded("WEBP", "RGBA")
-    yield _encoded("WEBP", save_all=True, append_images=_others())
+    yield encoded("PNG", save_all=True, append_images=_others())
+    yield encoded("PNG", "P", transparency=3)
+    yield encoded("WEBP", lossless=True)
+    yield encoded("WEBP", quality=50)
+    yield encoded("WEBP", "RGBA")
+    yield encoded("WEBP", save_all=True, append_images=_others())
     for mode in ("1", "L", "P", "RGB", "RGBA"):
-        yield _encoded("BMP", mode)
+        yield encoded("BMP", mode)
     for mode in ("1", "L", "P", "RGBA"):
-        yield _encoded("GIF", mode)
-    yield _encoded("GIF", save_all=True, append_images=_others())
+        yield encoded("GIF", mode)
+    yield encoded("GIF", save_all=True, append_images=_others())
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
+        yield encoded("TIFF", mode)
+    for compression in ("tiff_lzw", "jpeg", "tiff_deflate", "packbits"):
+        yield encoded("TIFF", compression=compression, exif=exif)
+    yield encoded("TIFF", save_all=True, append_images=_others())
+    for mode in ("L", "RGB", "RGBA"):
+        yield encoded("HEIF", mode)
+        yield encoded("AVIF", mode)
+    yield encoded("HEIF", exif=exif.tobytes())
+    yield encoded("HEIF", tile_size=32)
+    yield encoded("AVIF", exif=exif)
+    yield encoded("AVIF", save_all=True, append_images=_others())
 
 
 def mutated(random: Random) -> bytes:
@@ -88,12 +98,6 @@ def check(data: bytes) -> None:
 @cache
 def _seeds() -> tuple[bytes, ...]:
     return tuple(seeds())
-
-
-def _encoded(file_format: str, mode: str = "RGB", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    photo(mode).save(stream, file_format, **options)
-    return stream.getvalue()
 
 
 def _others() -> list[Image.Image]:

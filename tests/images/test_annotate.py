@@ -121,8 +121,9 @@ def test_any_box_and_any_name_can_be_drawn(size: tuple[int, int], faces: list[Sc
 
 class TestNames:
     @pytest.fixture
-    def no_system_fonts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fonts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_SYSTEM_FONTS", ())
+        monkeypatch.setattr(module, "_FONT_PACKAGE", "no_such_package")
         monkeypatch.setattr(module, "_fonts", module._fonts.__wrapped__)
 
     @pytest.mark.parametrize(
@@ -134,11 +135,26 @@ class TestNames:
             ("Łukasz", "entry 7"),
         ],
     )
-    def test_what_no_font_can_draw_is_spelled_otherwise(self, no_system_fonts: None, name: str, drawn: str) -> None:
+    def test_what_no_font_can_draw_is_spelled_otherwise(self, no_fonts: None, name: str, drawn: str) -> None:
         labels = list(module._texts(1, face(Box(0, 0, 1, 1), Verdict.MATCH, name)))
         assert labels[0] == f"#1 match · {drawn} · 0.031 ≤ 0.065 cosine"
         assert labels[-1] == "#1"
         assert module._rendered(labels[0], 20, COLOURS[Verdict.MATCH]).std() > 0
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Zo\xeb \xc5ngstr\xf6m",
+            "\u0141ukasz",
+            "\u042e\u043b\u0438\u044f",
+            "\u0645\u062d\u0645\u062f",
+            "\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2",
+        ],
+    )
+    def test_the_packaged_font_draws_other_scripts(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setattr(module, "_SYSTEM_FONTS", ())
+        monkeypatch.setattr(module, "_fonts", module._fonts.__wrapped__)
+        assert name in next(iter(module._texts(1, face(Box(0, 0, 1, 1), Verdict.MATCH, name))))
 
     def test_a_possible_person_is_told_with_the_review_threshold(self) -> None:
         labels = list(module._texts(1, face(Box(0, 0, 1, 1), Verdict.POSSIBLE)))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facescreen import __version__
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
 from facescreen.images.fetch import MAX_REDIRECTS, Fetcher, _is_public
 
@@ -115,10 +116,56 @@ async def test_the_body_comes_back_and_the_host_keeps_its_name() -> None:
 async def test_no_spelling_gets_to_a_private_address(host: str) -> None:
     async with serving(always("200 OK", b"secret")) as server, fetching() as fetcher:
         for url in (f"http://{host}/", f"http://{host}:{server.port}/", f"https://{host}/"):
-            with pytest.raises(UrlNotAllowedError) as caught:
+            with pytest.raises(UrlNotAllowedError):
                 await fetcher.fetch(url)
-            assert str(caught.value) == str(UrlNotAllowedError())
         assert server.requests == []
+
+
+@pytest.mark.parametrize("port", ["", ":22", ":8080"])
+async def test_nothing_is_told_of_which_names_there_are(port: str) -> None:
+    told = set()
+    async with fetching() as fetcher:
+        for host in ("127.0.0.1", "localhost", "10.0.0.1", "nowhere.invalid", "[::1]", "metadata.google.internal"):
+            with pytest.raises(UrlNotAllowedError) as caught:
+                await fetcher.fetch(f"http://{host}{port}/")
+            told.add(str(caught.value))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1/", "only public addresses and the hosts in URL_ALLOWED_HOSTS are"),
+        ("http://user:password@camera.example/a.jpg", "user name or a password, which are never sent"),
+        ("https://user@camera.example/a.jpg", "user name or a password, which are never sent"),
+        ("http://camera.example:8080/a.jpg", "only ports 80 and 443 are, unless URL_ALLOWED_HOSTS has"),
+        ("ftp://camera.example/a.jpg", "only http and https URLs"),
+        ("http://[::1/", "no host can be read from it"),
+        ("http://camera.example:99999/", "no host can be read from it"),
+    ],
+)
+async def test_what_the_url_itself_shows_is_told(url: str, told: str) -> None:
+    async with fetching() as fetcher:
+        with pytest.raises(UrlNotAllowedError) as caught:
+            await fetcher.fetch(url)
+    assert told in str(caught.value)
+    assert "password@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "media_type", ["multipart/x-mixed-replace; boundary=--x", "Video/mp4", "audio/mpeg", "text/event-stream"]
+)
+async def test_a_film_is_refused_before_it_ends(media_type: str) -> None:
+    async def film(path: str, writer: Writer) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\n\r\n".encode())
+        while not writer.is_closing():
+            writer.write(b"--x\r\nContent-Type: image/jpeg\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with serving(film) as server, fetching("localhost") as fetcher:
+        with pytest.raises(FetchFailedError, match="a film, not one picture; give the URL of a single picture"):
+            await fetcher.fetch(f"http://localhost:{server.port}/")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +175,12 @@ async def test_other_urls_are_not_fetched(url: str) -> None:
     async with fetching("example.com") as fetcher:
         with pytest.raises(UrlNotAllowedError):
             await fetcher.fetch(url)
+
+
+async def test_the_upstream_is_told_who_asks() -> None:
+    async with serving(always("200 OK", b"x")) as server, fetching("127.0.0.1") as fetcher:
+        await fetcher.fetch(f"http://127.0.0.1:{server.port}/a.jpg")
+    assert f"User-Agent: facescreen/{__version__}\r\n" in server.requests[0]
 
 
 async def test_an_exemption_is_for_that_name_and_port_only() -> None:

@@ -143,7 +143,9 @@ async def test_names_that_are_no_text_are_told_apart(tmp_path: Path) -> None:
     for name in (b"a/\xff.jpg", b"\xc3\x28/c.jpg", b"a/two\nlines.jpg", b"a/\x1b[31m.jpg"):
         write(Path(os.fsdecode(bytes(tmp_path) + b"/" + name)), b"x")
     assert await store.list() == ["a/b.jpg"]
-    assert await store.unusable() == ["a/\x1b[31m.jpg", "a/two\nlines.jpg", "a/\udcff.jpg", "\udcc3(/c.jpg"]
+    left_out = (await store.survey()).left_out
+    assert {rejected.code for rejected in left_out} == {"file_name_unusable"}
+    assert sorted(rejected.file for rejected in left_out) == ["a/two�lines.jpg", "a/�.jpg", "a/�[31m.jpg", "�(/c.jpg"]
 
 
 async def test_only_this_user_reads_the_files(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ async def test_photos_in_a_folder_that_cannot_be_read_are_never_left_out(tmp_pat
         await store.put(name, b"x")
     for folder in ("c", "c/d"):
         with forbidden(tmp_path / folder, mode):
-            for names in (store.list(), store.list("c"), store.unusable()):
+            for names in (store.list(), store.list("c"), store.survey()):
                 with pytest.raises(StorageFullError, match="cannot be read") as caught:
                     await names
                 assert str(tmp_path) not in str(caught.value)

@@ -62,7 +62,7 @@ async def test_what_others_keep_in_the_bucket_is_not_part_of_it(client: AwsClien
     store = S3Store(client, bucket)
     await store.put("a/real.jpg", b"real")
     others = ["logo.jpg", "blacklist/", "blacklist/a/", "blacklist/.trash/b.jpg", "blacklist/a/.b.jpg"]
-    for key in (*others, "blacklist//c.jpg", "blacklist/a/../d.jpg", "blacklists/e.jpg", "blacklist/ab/f.txt"):
+    for key in (*others, "blacklist//c.jpg", "blacklist/a/../d.jpg", "blacklists/e.jpg"):
         await client.call("put_object", Bucket=bucket, Key=key, Body=b"x")
     assert await store.list() == ["a/real.jpg"]
     assert await store.list("a") == ["a/real.jpg"]

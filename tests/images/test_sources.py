@@ -43,7 +43,8 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "elsewhere" / "samples"
     folder.mkdir(parents=True)
     (folder / "face.jpg").write_bytes(JPEG)
-    (folder / "noending").write_bytes(JPEG)
+    for name in ("noending", "gate 2026-12-01T08:30.jpg", "cam1:30.jpg"):
+        (folder / name).write_bytes(JPEG)
     (tmp_path / "elsewhere" / "outside.jpg").write_bytes(b"outside")
     monkeypatch.chdir(tmp_path / "elsewhere")
     return folder
@@ -130,9 +131,31 @@ class TestInline:
             return
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3 ",
+        b"PK\x03\x04\x14\0\x06\0\x08",
+        b"<svg xmlns='http://www.w3.org'>",
+        bytes(range(16)),
+    ],
+    ids=["pdf", "docx", "svg", "padded"],
+)
+async def test_short_base64_of_what_is_no_picture_is_no_path(data: bytes) -> None:
+    assert await read_inline(base64.b64encode(data).decode()) == data
+
+
 class TestPaths:
     @pytest.mark.parametrize(
-        "text", ["samples/face.jpg", "./samples/face.jpg", " samples/face.jpg\n", "samples/noending"]
+        "text",
+        [
+            "samples/face.jpg",
+            "./samples/face.jpg",
+            " samples/face.jpg\n",
+            "samples/noending",
+            "samples/gate 2026-12-01T08:30.jpg",
+            "./samples/cam1:30.jpg",
+        ],
     )
     async def test_a_file_in_a_root_is_read(self, sources: ImageSources, text: str) -> None:
         image = await sources.read(text)
@@ -170,6 +193,9 @@ class TestPaths:
             "samples/" + "x" * 300 + ".jpg",
             "samples-too/face.jpg",
             "/etc/passwd",
+            "cam1:30.jpg",
+            "file:samples/face.jpg",
+            "javascript:alert(1)",
             "/proc/self/environ",
             "/dev/zero",
             "~/face.jpg",
@@ -198,10 +224,9 @@ class TestPaths:
     "url",
     [
         "file:///etc/passwd",
-        "file:samples/face.jpg",
         "ftp://example.com/a.jpg",
         "gopher://example.com/a.jpg",
-        "javascript:alert(1)",
+        "rtsp://camera.example/1",
         "http://127.0.0.1/a.jpg",
         "HTTPS://[::1]/a.jpg",
         "http:samples/face.jpg",

@@ -236,7 +236,11 @@ async def test_photos_are_sought_in_all_folders(calibration: CalibrationService,
     )
     assert report.calibration.curves[0].faces == 32
     assert (report.photos, report.unusable) == (31, 1)
-    assert [(skipped.file, skipped.code) for skipped in report.skipped] == [("broken.jpg", "image_undecodable")]
+    assert {skipped.file: skipped.code for skipped in report.skipped} == {
+        ".hidden": "hidden_file",
+        "notes.txt": "unsupported_format",
+        "broken.jpg": "image_undecodable",
+    }
     assert all("/" in probe.photo or probe.photo == "two.png" for probe in report.nearest)
     assert progress[-1] == (33, 33)
 

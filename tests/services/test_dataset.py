@@ -5,6 +5,9 @@ import pytest
 from facescreen.errors import EvaluationDataError
 from facescreen.services.dataset import Dataset, person_of, read_dataset
 
+PHOTO = b"\xff\xd8\xff"
+"""As every JPEG begins; nothing here looks at more."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -12,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "photos"
     for name in ("ada/1.jpg", "ada/2.PNG", "bob/1.jpg", "bob/old/2.jpg"):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
-        (made / name).touch()
+        (made / name).write_bytes(PHOTO)
     return made
 
 
@@ -26,18 +29,27 @@ def read(folder: Path, *, pairs: str | None = None, groups: str | None = None, f
 
 
 def test_every_folder_is_a_person(folder: Path) -> None:
-    for name in (".hidden.jpg", "ada/._1.jpg", ".cache/1.jpg", "ada/notes.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+    for name in (".hidden.jpg", "ada/._1.jpg", ".cache/1.jpg", "@eaDir/1.jpg/2.jpg", "ada/.DS_Store"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(PHOTO)
+    (folder / "ada" / "notes.txt").touch()
+    (folder / "cid").mkdir()
     dataset = read(folder)
     assert dataset.photos == ("ada/1.jpg", "ada/2.PNG", "bob/1.jpg", "bob/old/2.jpg")
     assert dataset.people == ("ada", "ada", "bob", "bob")
     assert (dataset.pairs, dataset.groups) == ((), {})
+    assert {rejected.file: rejected.code for rejected in dataset.left_out} == {
+        ".hidden.jpg": "hidden_file",
+        ".cache": "hidden_file",
+        "@eaDir": "recycle_bin",
+        "ada/notes.txt": "unsupported_format",
+        "cid": "folder_without_photos",
+    }
 
 
 def test_names_in_a_flat_folder_end_in_a_number(tmp_path: Path) -> None:
     for name in ("Ada_L_0001.jpg", "Ada_L_0002.jpg", "Bob_1.jpg"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(PHOTO)
     assert read_dataset(tmp_path).people == ("Ada_L", "Ada_L", "Bob")
 
 
@@ -50,7 +62,7 @@ def test_whose_photo_it_is_must_be_told(name: str) -> None:
 @pytest.mark.parametrize("names", [[], ["ada_1.jpg", "ada_2.jpg"], ["ada_1.jpg", "bob_1.jpg"]])
 def test_without_pairs_of_both_kinds_there_is_nothing_to_measure(tmp_path: Path, names: list[str]) -> None:
     for name in names:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(PHOTO)
     with pytest.raises(EvaluationDataError, match="two or more people"):
         read_dataset(tmp_path)
 

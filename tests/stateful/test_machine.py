@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         if entry.has(colour, is_dropped=False):
             assert self.expect(422, request)["errors"][0]["code"] == "duplicate_image"
             return
-        self.change(201, lambda model: _same(model, entry).photos.append(Photo(colour)), dies, request)
+        self.change(200, lambda model: _same(model, entry).photos.append(Photo(colour)), dies, request)
 
     @rule(pick=_pick, name=_name, reason=strategies.sampled_from(["", "theft", "fraud"]), dies=_dies)
     def update(self, pick: int, name: str, reason: str, dies: int | None) -> None:

@@ -13,9 +13,14 @@ from facescreen.domain.trail import Action
 from facescreen.errors import LocalOnlyError, ScopeMissingError, UnauthenticatedError
 from facescreen.factory import Services
 
+_NOTHING: frozenset[access.Scope] = frozenset()
+_EVERYTHING = frozenset(access.Scope)
+
 
 class Access:
     """Lets in who has a key with every scope, as often as the limits allow.
+
+    The request's state has, as ``scopes``, everything that the caller may do.
 
     While no key was ever created, this machine is let in, and nobody else; with ``AUTH_MODE=none`` everybody is.
 
@@ -28,7 +33,10 @@ class Access:
         self._scopes = None if scopes is None else frozenset(scopes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = ANYBODY if self._scopes is None else await _admitted(HTTPConnection(scope), self._scopes)
+        caller, granted = (
+            (ANYBODY, _NOTHING) if self._scopes is None else await _admitted(HTTPConnection(scope), self._scopes)
+        )
+        scope.setdefault("state", {})["scopes"] = granted
         token = actor.set(caller)
         try:
             await self._app(scope, receive, send)
@@ -36,20 +44,20 @@ class Access:
             actor.reset(token)
 
 
-async def _admitted(connection: HTTPConnection, scopes: frozenset[access.Scope]) -> str:
-    """Who asks, as :data:`actor` has it."""
+async def _admitted(connection: HTTPConnection, scopes: frozenset[access.Scope]) -> tuple[str, frozenset[access.Scope]]:
+    """Who asks, as :data:`actor` has it, and the scopes that the caller has."""
     services: Services = connection.app.state.services
     limits: RateLimits = connection.app.state.rate_limits
     address = address_of(connection)
     await limits.per_address.take(address)
     if services.settings.auth_mode == "none":
-        return ANYBODY
+        return ANYBODY, _EVERYTHING
     ring = await services.keys.ring()
     if not ring.keys:
         allowed_origins = services.settings.cors_allowed_origins
         if not is_from_this_machine(connection) or is_from_foreign_page(connection, allowed_origins):
             raise LocalOnlyError
-        return ANYBODY
+        return ANYBODY, _EVERYTHING
     try:
         key = ring.authenticate(_credential(connection))
     except UnauthenticatedError:
@@ -59,7 +67,7 @@ async def _admitted(connection: HTTPConnection, scopes: frozenset[access.Scope])
     if missing := scopes - key.scopes:
         await _record_denial(services, key, operation=connection.scope["route"].name)
         raise ScopeMissingError(f"the API key lacks the scope {', '.join(sorted(missing))}")
-    return key.id
+    return key.id, key.scopes
 
 
 async def _record_denial(services: Services, key: access.ApiKey, *, operation: str) -> None:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, File, Form, Path, Query, Request, Response, UploadFile
-from pydantic import WithJsonSchema
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import UPDATE
@@ -23,6 +22,7 @@ from facescreen.api.schemas import (
     Reason,
     SyncResult,
     UpdateRequest,
+    UploadedFile,
 )
 from facescreen.domain.access import Scope
 from facescreen.domain.blacklist import DEFAULT_COLLECTION
@@ -36,6 +36,8 @@ from facescreen.errors import (
     EntryPendingError,
     ExpiryInPastError,
     FolderEmptyError,
+    ImageTooLargeError,
+    ImageUndecodableError,
     ReferenceImageNotFoundError,
     StorageFullError,
     ThresholdRequiredError,
@@ -45,29 +47,30 @@ from facescreen.images.sources import printable
 from facescreen.services.blacklist import EnrollmentOptions, Person, Photo
 from facescreen.services.enrollment import FaceSelection
 from facescreen.services.list_report import MAX_FINDINGS
+from facescreen.wording import AnyCase
 
 router = APIRouter(route_class=Operation, prefix="/blacklist", tags=["blacklist"])
 
 EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-# Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
-Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
-Photos = Annotated[list[Upload], File(min_length=1, description="One or more photos of this person.")]
+Photos = Annotated[list[UploadedFile], File(min_length=1, description="One or more photos of this person.")]
 Selection = Annotated[
-    FaceSelection, Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one.")
+    FaceSelection,
+    AnyCase(),
+    Form(description="`single`: each photo must hold exactly one face; `largest`: take the largest one."),
 ]
 Override = Annotated[
     QualityOverride | None,
     Form(
-        description="Why photos are to be taken that miss the quality limits. Recorded with each photo that needs it.",
-        examples=["only photo that exists"],
+        description="Why photos are to be taken that miss the quality limits, such as `only photo that exists`. "
+        "Recorded with each photo that needs it.",
     ),
 ]
 ExpiresAt = Annotated[
     AwareMoment | None,
     Form(
-        description="From then on the entry matches nobody and is deleted, with the offset from UTC.",
-        examples=["2099-12-31T23:59:59Z"],
+        description="From then on the entry matches nobody and is deleted. With the offset from UTC, such as "
+        "`2099-12-31T23:59:59Z`. Default: never.",
     ),
 ]
 RejectDuplicates = Annotated[bool, Form(description="Refuse photos that look like another entry.")]
@@ -95,12 +98,12 @@ Within = Annotated[
     ),
 )
 async def create_entry(
-    name: Annotated[Name, Form(examples=["Eileen Collins"])],
+    name: Annotated[Name, Form(description="Such as `Eileen Collins`.")],
     images: Photos,
     request: Request,
     response: Response,
     services: ServicesDep,
-    reason: Annotated[Reason, Form(examples=["asked to leave on 2026-11-02"])] = "",
+    reason: Annotated[Reason, Form(description="Such as `asked to leave on 2026-11-02`.")] = "",
     face_selection: Selection = FaceSelection.SINGLE,
     expires_at: ExpiresAt = None,
     quality_override: Override = None,
@@ -220,7 +223,6 @@ async def delete_entry(
     "/{id}/images",
     dependencies=needs(Scope.MANAGE, work=True),
     summary="Add photos to an entry",
-    status_code=201,
     responses=responses(
         CollectionNotFoundError,
         EntryNotFoundError,
@@ -257,7 +259,14 @@ async def add_images(
     summary="Get a reference photo",
     response_class=Response,
     responses={
-        **responses(CollectionNotFoundError, EntryNotFoundError, ReferenceImageNotFoundError, *AWS_ERRORS),
+        **responses(
+            CollectionNotFoundError,
+            EntryNotFoundError,
+            ReferenceImageNotFoundError,
+            ImageTooLargeError,
+            ImageUndecodableError,
+            *AWS_ERRORS,
+        ),
         **file_response("image/jpeg", "The photo."),
     },
 )

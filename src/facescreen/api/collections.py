@@ -51,7 +51,7 @@ async def create_collection(
     return CollectionRecord.of(created)
 
 
-@router.get("/", dependencies=needs(Scope.READ), summary="List collections", responses=responses(validation=False))
+@router.get("/", dependencies=needs(Scope.READ), summary="List collections", responses=responses())
 async def list_collections(services: ServicesDep) -> list[CollectionRecord]:
     """By name."""
     return [CollectionRecord.of(described) for described in await services.collections.describe_all()]

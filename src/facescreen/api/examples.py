@@ -1,6 +1,10 @@
 """Examples that run as they stand in Swagger UI: ``samples/`` is the default input root."""
 
+from typing import Any
+
 from fastapi.openapi.models import Example
+
+from facescreen.api.bodies import FORM
 
 _DATA_URL = (
     "data:image/png;base64,"
@@ -38,7 +42,24 @@ PROCESS: dict[str, Example] = {
 }
 
 UPDATE: dict[str, Example] = {
+    "nothing": {"summary": "Nothing: write here what is to change", "value": {}},
     "reason": {"summary": "Another reason", "value": {"reason": "banned until 2027-01-01"}},
     "expiry": {"summary": "Until when", "value": {"expires_at": "2099-12-31T23:59:59Z"}},
     "both": {"summary": "Name and reason", "value": {"name": "Eileen M. Collins", "reason": "mistaken identity"}},
 }
+
+
+def with_empty_forms(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with nothing filled into the fields of its forms, except for their defaults.
+
+    Swagger UI fills in the example of a field, and a random value where there is none. An empty field is not given.
+    """
+    bodies = (operation.get("requestBody", {}) for item in document["paths"].values() for operation in item.values())
+    for body in bodies:
+        schema = body.get("content", {}).get(FORM, {}).get("schema", {})
+        if name := schema.get("$ref", "").rpartition("/")[2]:
+            schema = document["components"]["schemas"][name]
+        for field in schema.get("properties", {}).values():
+            if "default" not in field:
+                field.get("items", field)["examples"] = [""]
+    return document

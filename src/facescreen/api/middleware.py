@@ -221,6 +221,46 @@ class BodyLimit:
             await from_error(self._error)(scope, receive, send)
 
 
+class BelowRootPath:
+    """Serves everything below ``ROOT_PATH``, whether the proxy in front cuts it off the path or passes it on.
+
+    Inside, path and raw path begin with it and ``root_path`` names it, as ASGI has it. Signatures of Rekognition's
+    clients, which cover the path that the client knows, can thus be verified.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            prefix = "" if f"{scope['path']}/".startswith(f"{self._root_path}/") else self._root_path
+            scope = {
+                **scope,
+                "root_path": self._root_path,
+                "path": prefix + scope["path"],
+                "raw_path": prefix.encode() + scope["raw_path"],
+            }
+        await self._app(scope, receive, send)
+
+
+class HeadAsGet:
+    """Lets the routes answer HEAD as GET. The server sends no body, as in every answer to HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self._app(as_get, receive, send)
+        finally:
+            scope.update(as_get, method="HEAD")  # the log is told the route
+
+
 class EitherSlash:
     """Serves each path with and without its trailing slash, without a redirect that would send an upload twice."""
 

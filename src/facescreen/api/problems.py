@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from facescreen import errors, metrics
-from facescreen.errors import DuplicateEntryError, EnrollmentRejectedError, FacescreenError, UnavailableError
+from facescreen.api.examples import with_empty_forms
+from facescreen.domain.access import Scope
+from facescreen.errors import (
+    DuplicateEntryError,
+    EnrollmentRejectedError,
+    EntryNotFoundError,
+    FacescreenError,
+    UnavailableError,
+)
+from facescreen.wording import said
 
 STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -27,6 +37,7 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.UnsupportedFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.InvalidThresholdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ThresholdRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -40,6 +51,12 @@ STATUS: Mapping[type[FacescreenError], HTTPStatus] = {
     errors.NotInPersonFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FileNameUnusableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PhotoUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.HiddenFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotAFileError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RecycleBinError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FileUnfinishedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FolderWithoutPhotosError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FileNotListedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FolderEmptyError: HTTPStatus.CONFLICT,
     errors.CalibrationEvidenceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CalibrationNotFoundError: HTTPStatus.NOT_FOUND,
@@ -119,10 +136,9 @@ _HTTP_CODES = {
 
 _FAULTS_OF_BODIES = (
     (HTTPStatus.BAD_REQUEST, _HTTP_CODES[HTTPStatus.BAD_REQUEST], "The body cannot be parsed."),
-    (
-        STATUS[errors.BodyTooLargeError],
-        errors.BodyTooLargeError.code,
-        (errors.BodyTooLargeError.__doc__ or "").partition("\n")[0],
+    *(
+        (STATUS[error], error.code, (error.__doc__ or "").partition("\n")[0])
+        for error in (errors.BodyTooLargeError, errors.UnsupportedMediaTypeError)
     ),
 )
 
@@ -174,14 +190,21 @@ def problem(
     return JSONResponse(content, status_code=status, headers=headers, media_type="application/problem+json")
 
 
-def from_error(error: FacescreenError) -> JSONResponse:
-    """The response to one of our own errors."""
+def from_error(error: FacescreenError, *, may_read: bool = False) -> JSONResponse:
+    """The response to one of our own errors.
+
+    Args:
+        may_read: the caller may see every list, so it is told which one has what this one lacks.
+    """
     status = STATUS[type(error)]
+    detail = str(error)
+    if may_read and isinstance(error, EntryNotFoundError) and error.elsewhere is not None:
+        detail += f"; the collection {error.elsewhere} has it: add ?collection={quote(error.elsewhere)}"
     seconds = (error if isinstance(error, UnavailableError) else UnavailableError).retry_after_seconds
     response = problem(
         status,
         error.code,
-        str(error),
+        detail,
         faults=[Fault(location=file.file, code=file.code, detail=file.detail) for file in error.files]
         if isinstance(error, EnrollmentRejectedError | DuplicateEntryError)
         else None,
@@ -192,13 +215,10 @@ def from_error(error: FacescreenError) -> JSONResponse:
     return response
 
 
-def responses(
-    *possible: type[FacescreenError], validation: bool = True, work: bool = True
-) -> dict[int | str, dict[str, Any]]:
+def responses(*possible: type[FacescreenError], work: bool = True) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses of an operation that can fail in these ways, an example for each code.
 
     Args:
-        validation: it has parameters or a body.
         work: it does anything at all, which takes the database and time.
     """
     examples: dict[HTTPStatus, dict[str, Any]] = defaultdict(dict)
@@ -207,20 +227,7 @@ def responses(
         status = STATUS[error]
         summary = (error.__doc__ or "").partition("\n")[0]
         examples[status][error.code] = {"summary": summary, "value": _example(status, error.code, summary)}
-    if validation:
-        status, code = HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code
-        examples[status][code] = {
-            "summary": "The request does not fit the schema.",
-            "value": _example(status, code, "body.images: Field required"),
-        }
-    return {
-        int(status): {
-            "model": Problem,
-            "description": status.phrase,
-            "content": {"application/problem+json": {"examples": by_code}},
-        }
-        for status, by_code in examples.items()
-    }
+    return {int(status): _described(status, by_code) for status, by_code in examples.items()}
 
 
 def merged(
@@ -244,17 +251,12 @@ def install(app: FastAPI) -> None:
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, FacescreenError)  # noqa: S101 - registered for this type only
         request.state.code = error.code
-        return from_error(error)
+        return from_error(error, may_read=Scope.READ in getattr(request.state, "scopes", ()))
 
     async def on_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
         request.state.code = errors.InputError.code
-        faults = [
-            Fault(
-                location=".".join(map(str, fault["loc"]))[:_LONGEST_LOCATION], code=fault["type"], detail=fault["msg"]
-            )
-            for fault in error.errors()[:_MOST_FAULTS]
-        ]
+        faults = [_fault(fault) for fault in error.errors()[:_MOST_FAULTS]]
         detail = "; ".join(f"{fault.location}: {fault.detail}" for fault in faults)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errors.InputError.code, detail, faults=faults)
 
@@ -269,7 +271,7 @@ def install(app: FastAPI) -> None:
         return response
 
     def document() -> dict[str, Any]:
-        return _as_problems(generate())
+        return with_empty_forms(_as_problems(generate()))
 
     generate = app.openapi
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
@@ -278,13 +280,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
 
 
+def _fault(found: Mapping[str, Any]) -> Fault:
+    detail = f"no JSON that is taken: {found['ctx']['error']}" if found["type"] == "json_invalid" else said(found)
+    return Fault(location=".".join(map(str, found["loc"]))[:_LONGEST_LOCATION], code=found["type"], detail=detail)
+
+
 def _allowed(request: Request) -> list[str]:
     """The methods of this path, of all routes; Starlette knows the first one only."""
     scope = {key: value for key, value in request.scope.items() if key not in {"route", "endpoint", "fastapi"}}
     return [
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+        for routed in ("GET" if method == "HEAD" else method,)
+        if any(route.matches({**scope, "method": routed})[0] is Match.FULL for route in request.app.router.routes)
     ]
 
 
@@ -292,11 +300,16 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Adds what FastAPI does not know of problems.
 
     It files the model of every response under the media type of successes; ours belongs to the problem's. And every
-    body can be one that nobody can parse, or too large.
+    body can be of another type, one that nobody can parse, or too large. A form takes no fields but those that are
+    named.
     """
+    schemas = document["components"]["schemas"]
     for item in document["paths"].values():
         for operation in item.values():
             if "requestBody" in operation:
+                for media_type, body in operation["requestBody"]["content"].items():
+                    if media_type == "multipart/form-data" and "$ref" in body["schema"]:
+                        schemas[body["schema"]["$ref"].rpartition("/")[2]]["additionalProperties"] = False
                 for status, code, summary in _FAULTS_OF_BODIES:
                     response = operation["responses"].setdefault(
                         str(int(status)),
@@ -313,6 +326,14 @@ def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _described(status: HTTPStatus, by_code: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": Problem,
+        "description": status.phrase,
+        "content": {"application/problem+json": {"examples": by_code}},
+    }
+
+
 def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     return {
         "type": f"urn:facescreen:problem:{code}",
@@ -322,3 +343,17 @@ def _example(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
         "detail": detail,
         "errors": [],
     }
+
+
+UNFIT: Mapping[int | str, dict[str, Any]] = {
+    int(STATUS[errors.InputError]): _described(
+        STATUS[errors.InputError],
+        {
+            errors.InputError.code: {
+                "summary": "The request does not fit the schema.",
+                "value": _example(STATUS[errors.InputError], errors.InputError.code, "body.images: Field required"),
+            }
+        },
+    )
+}
+"""What every operation answers to a request that does not fit its schema."""

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
+from pydantic import Field
 
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.files import accepted_type, file_response
@@ -11,7 +12,7 @@ from facescreen.api.problems import responses
 from facescreen.api.schemas import ClearRequest, CollectionName, Moment, ProcessedImage, ProcessedImagePage
 from facescreen.db.screenings import ResultFilter
 from facescreen.domain.access import Scope
-from facescreen.domain.screening import Verdict
+from facescreen.domain.screening import Outcome
 from facescreen.errors import (
     ClearanceNotFoundError,
     EntryChangedError,
@@ -24,9 +25,14 @@ from facescreen.errors import (
     StorageFullError,
     WeightsMissingError,
 )
+from facescreen.wording import AnyCase
 
 router = APIRouter(route_class=Operation, prefix="/processed-images", tags=["processed images"])
 
+MOST_WANTED = 100
+"""Values of one filter."""
+
+EntryId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 ResultId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 FaceIndex = Annotated[int, Path(ge=0, le=2**63 - 1, description="`face_index` of the face in the result.")]
 
@@ -38,11 +44,30 @@ async def list_results(
     offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     collection: Annotated[
-        CollectionName | None, Query(description="Only results of this collection. Default: of all.")
-    ] = None,
+        list[CollectionName],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results of this collection, or of any of several. Default: of all.",
+        ),
+    ],
     matched_only: Annotated[bool, Query(description="Only results with a match.")] = False,
-    entry: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only results that match this entry.")] = None,
-    verdict: Annotated[Verdict | None, Query(description="Only results with a face of this verdict.")] = None,
+    entry: Annotated[
+        list[EntryId],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results that match this entry, or any of several.",
+        ),
+    ],
+    verdict: Annotated[
+        list[Annotated[Outcome, AnyCase()]],
+        Query(
+            default_factory=list,
+            max_length=MOST_WANTED,
+            description="Only results with a face of this verdict, or of any of several; `no_face`: those without one.",
+        ),
+    ],
     from_: Annotated[
         Moment | None, Query(alias="from", description="Created then or later; UTC where no zone is given.")
     ] = None,
@@ -50,10 +75,10 @@ async def list_results(
 ) -> ProcessedImagePage:
     """Newest first."""
     wanted = ResultFilter(
-        collection=collection,
+        collections=collection,
         matched_only=matched_only,
-        entry_id=entry,
-        verdict=verdict,
+        entry_ids=entry,
+        outcomes=verdict,
         since=from_,
         until=to,
     )

@@ -1,10 +1,11 @@
 """The wire: what requests and answers look like, and how answers are made from the domain."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+from fastapi import UploadFile
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -13,9 +14,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
-from facescreen.config import DetectorName, ModelName
+from facescreen.api.bodies import NO_FILE
+from facescreen.config import AnyDetector, AnyMetric, AnyModel
 from facescreen.domain.blacklist import (
     COLLECTION_NAME,
     DEFAULT_COLLECTION,
@@ -25,11 +29,23 @@ from facescreen.domain.blacklist import (
     ReferenceImage,
     Status,
 )
-from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric
+from facescreen.domain.distances import EMBEDDING_METRICS, Metric
 from facescreen.domain.faces import Box, Face, Point
 from facescreen.domain.list_report import Finding, FindingCode, ListedPhoto, ListReport, Weakness
+from facescreen.domain.names import fault_of_name, fault_of_text
 from facescreen.domain.quality import ENROLLMENT_LIMITS, QualityIssue
-from facescreen.domain.screening import Clearance, Grade, ImageError, Match, Policy, ScreenedFace, Screening, Verdict
+from facescreen.domain.screening import (
+    Clearance,
+    Grade,
+    ImageError,
+    Match,
+    Outcome,
+    Policy,
+    ScreenedFace,
+    Screening,
+    Verdict,
+)
+from facescreen.errors import RejectedFile
 from facescreen.services.answering import Upgrade
 from facescreen.services.blacklist import Enrollment
 from facescreen.services.calibration import CalibrationInForce
@@ -44,18 +60,35 @@ from facescreen.services.resemblance import (
     PhotoTurned,
 )
 from facescreen.services.sync import SyncReport
+from facescreen.services.thresholds import wide_thresholds
 
 IDENTITY_PREFIX = "blacklist_db"
 
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL keeps no text with one, and C programs end there."""
 
+
+def _checked(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    def check(text: str) -> str:
+        if fault := fault_of(text):
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
+
+
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_NUL)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_NUL),
+    _checked(fault_of_name),
 ]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=NO_NUL)]
+Reason = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=NO_NUL), _checked(fault_of_text)
+]
 QualityOverride = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL),
+    _checked(fault_of_text),
 ]
 CollectionName = Annotated[
     str,
@@ -73,6 +106,18 @@ ImageText = Annotated[
 PixelPoint = tuple[int, int]
 
 
+def _a_file(given: object) -> object:
+    if given == "":
+        raise PydanticCustomError("file_missing", "is empty; choose a file, or leave the item out")
+    if isinstance(given, str):
+        raise PydanticCustomError("file_expected", NO_FILE)
+    return given
+
+
+# Swagger UI offers a file picker for `format: binary`, which FastAPI does not write any more.
+UploadedFile = Annotated[UploadFile, BeforeValidator(_a_file), WithJsonSchema({"type": "string", "format": "binary"})]
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -86,8 +131,15 @@ def _written_out(moment: object) -> object:
     return moment
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-"""A moment that a request names; UTC where it gives no zone."""
+def _with_its_plus(moment: object) -> object:
+    """The moment as it was meant: in a query, a plus that is not written as %2B is a blank."""
+    if not isinstance(moment, str):
+        return moment
+    return re.sub(r"(:[0-9]{2}(?:\.[0-9]+)?) (?=[0-9]{2}:?[0-9]{2}$)", r"\1+", moment)
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), BeforeValidator(_with_its_plus), AfterValidator(_in_utc)]
+"""A moment in a query; UTC where it gives no zone."""
 AwareMoment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """The same, where a zone has to be given: hours matter, and nobody should have to guess."""
 
@@ -106,39 +158,62 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class DetectRequest(_Request):
-    image: ImageText
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
-
-
-class ProcessRequest(_Request):
-    collection: CollectionName = DEFAULT_COLLECTION
-    images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
-    detector_backend: DetectorName | None = Field(default=None, description="Default: the setting of the same name.")
-    model_name: ModelName | None = Field(default=None, description="Default: the setting of the same name.")
-    distance_metric: EmbeddingMetric | None = Field(default=None, description="Default: the setting of the same name.")
-    threshold: Annotated[float | None, _Number] = Field(
-        default=None,
+_Detector = Annotated[AnyDetector | None, Field(description="Default: the setting of the same name.")]
+_Threshold = Annotated[
+    float | None,
+    Field(
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that matches. Default: chosen by the budget of false alerts for the list as it "
         "stands.",
-    )
-    review_threshold: Annotated[float | None, _Number] = Field(
-        default=None,
+    ),
+]
+_ReviewThreshold = Annotated[
+    float | None,
+    Field(
         ge=0,
         allow_inf_nan=False,
         description="Largest distance that is `possible`, not below `threshold`. Default: chosen in the same way.",
-    )
+    ),
+]
+
+
+class DetectRequest(_Request):
+    image: ImageText
+    detector_backend: _Detector = None
+
+
+class DetectUpload(_Request):
+    image: UploadedFile
+    detector_backend: _Detector = None
+
+
+class _Screening(_Request):
+    collection: CollectionName = DEFAULT_COLLECTION
+    detector_backend: _Detector = None
+    model_name: AnyModel | None = Field(default=None, description="Default: the setting of the same name.")
+    distance_metric: AnyMetric | None = Field(default=None, description="Default: the setting of the same name.")
+
+
+class ProcessRequest(_Screening):
+    images: list[ImageText] = Field(min_length=1, examples=[["samples/astronaut.jpg"]])
+    threshold: Annotated[_Threshold, _Number] = None
+    review_threshold: Annotated[_ReviewThreshold, _Number] = None
+
+
+class ProcessUpload(_Screening):
+    images: list[UploadedFile] = Field(min_length=1)
+    threshold: _Threshold = None
+    review_threshold: _ReviewThreshold = None
 
 
 class ClearRequest(_Request):
-    entry_id: Annotated[int, _Number] = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[7])
-    note: Reason = Field(default="", examples=["brother, checked at the gate"])
+    entry_id: Annotated[int, _Number] = Field(ge=1, le=2**63 - 1, description="Who the face is not.", examples=[0])
+    note: Reason = Field(default="", description="Such as `brother, checked at the gate`.")
 
 
 class CreateCollectionRequest(_Request):
-    name: CollectionName = Field(examples=["staff-entrance"])
+    name: CollectionName = Field(description="Letters, digits and `_.-`, such as `staff-entrance`.", examples=[""])
 
 
 class UpdateRequest(_Request):
@@ -380,12 +455,24 @@ class ItemError(BaseModel):
         return cls(code=error.code, detail=error.detail)
 
 
+class WideThreshold(BaseModel):
+    """A threshold is larger than the distance of two photos of one person."""
+
+    code: Literal["threshold_too_wide"] = "threshold_too_wide"
+    detail: str
+
+
 class ProcessedImage(BaseModel):
     id: int | None = Field(description="Null where the result could not be stored.")
     stored: bool = Field(description="False only where the disk took nothing: nobody will find this result later.")
     collection: str
     image_path_or_identifier: str = Field(
-        description="The path, the URL without credentials and query, or the SHA-256 of inline data."
+        description="The path, the URL without credentials and query, the name of an uploaded file, or the SHA-256 of "
+        "inline data."
+    )
+    verdict: Outcome | None = Field(
+        description="The gravest verdict on the faces; `no_face` where none was found, null where `error` is given. "
+        "Only `clear` is an all-clear."
     )
     faces: list[ProcessedFace]
     smallest_face: int | None = Field(
@@ -399,6 +486,7 @@ class ProcessedImage(BaseModel):
     threshold: float
     review_threshold: float
     calibration: CalibrationSummary | None = Field(description="Null where nobody measured false alerts.")
+    warnings: list[WideThreshold] = Field(description="Why matches of this result may mean nothing.")
     list_version: int = Field(description="The version of the list that the faces were compared with.")
     created_at: datetime
 
@@ -409,6 +497,7 @@ class ProcessedImage(BaseModel):
             stored=screening.is_stored,
             collection=screening.collection,
             image_path_or_identifier=screening.image_identifier,
+            verdict=screening.outcome,
             faces=[ProcessedFace.of(index, face, screening.policy) for index, face in enumerate(screening.faces)],
             smallest_face=screening.smallest_face,
             error=ItemError.of(screening.error) if screening.error else None,
@@ -420,6 +509,9 @@ class ProcessedImage(BaseModel):
             calibration=CalibrationSummary.model_validate(screening.policy.calibration)
             if screening.policy.calibration
             else None,
+            warnings=[
+                WideThreshold(detail=detail) for detail in wide_thresholds(screening.model_name, screening.policy)
+            ],
             list_version=screening.list_version,
             created_at=screening.created_at,
         )
@@ -617,6 +709,10 @@ class SkippedFile(BaseModel):
     code: str
     detail: str
 
+    @classmethod
+    def of(cls, rejected: RejectedFile) -> "SkippedFile":
+        return cls(file=f"{IDENTITY_PREFIX}/{rejected.file}", code=rejected.code, detail=rejected.detail)
+
 
 class SyncResult(BaseModel):
     """What a synchronisation with the blacklist folder did; files as `blacklist_db/<folder>/<file>`."""
@@ -632,10 +728,7 @@ class SyncResult(BaseModel):
         return cls(
             added=[f"{IDENTITY_PREFIX}/{file}" for file in report.added],
             withdrawn=[f"{IDENTITY_PREFIX}/{file}" for file in report.withdrawn],
-            skipped=[
-                SkippedFile(file=f"{IDENTITY_PREFIX}/{skip.file}", code=skip.code, detail=skip.detail)
-                for skip in report.skipped
-            ],
+            skipped=[SkippedFile.of(rejected) for rejected in report.skipped],
             warnings=_warnings(report.warnings),
             unchanged=report.unchanged,
         )
@@ -902,6 +995,10 @@ class ListReportRecord(BaseModel):
         "faces or because the model has no threshold for it."
     )
     findings: list[FindingRecord] = Field(description="The most urgent first, at most `limit` of each kind.")
+    left_out: list[SkippedFile] = Field(
+        description="Files in the blacklist folder that are no reference photos, and why: whoever they show is on no "
+        "list. Only in the report on the default collection."
+    )
 
     @classmethod
     def of(cls, report: ListReport) -> "ListReportRecord":
@@ -926,6 +1023,7 @@ class ListReportRecord(BaseModel):
             ),
             totals=dict(report.totals),
             findings=[FindingRecord.of(finding) for finding in report.findings],
+            left_out=[SkippedFile.of(rejected) for rejected in report.left_out],
         )
 
 

@@ -20,20 +20,20 @@ scraped = APIRouter()
     "/",
     dependencies=needs(),
     summary="Health",
-    responses=responses(ThresholdRequiredError, EmbeddingsUnreadableError, validation=False),
+    responses=responses(ThresholdRequiredError, EmbeddingsUnreadableError),
 )
 async def health(services: ServicesDep) -> HealthStatus:
     """What this service runs with, and the state of the list."""
     return HealthStatus.of(await services.health.health())
 
 
-@router.get("/live", summary="Liveness", responses=responses(validation=False, work=False))
+@router.get("/live", summary="Liveness", responses=responses(work=False))
 async def live() -> Alive:
     """Answers as long as the process does anything at all. It needs no key and touches nothing."""
     return Alive()
 
 
-@router.get("/ready", summary="Readiness", response_model=Ready, responses=responses(UnreadyError, validation=False))
+@router.get("/ready", summary="Readiness", response_model=Ready, responses=responses(UnreadyError))
 async def ready(request: Request, services: ServicesDep) -> Response:
     """Whether requests should be sent here. It needs no key; the 503 has the same `checks`."""
     readiness = await services.health.readiness()
@@ -56,8 +56,8 @@ async def list_models(services: ServicesDep) -> Models:
 
 
 @pages.get("/", include_in_schema=False)
-async def to_documentation() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def to_documentation(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @scraped.get("/metrics", include_in_schema=False)

@@ -10,6 +10,7 @@ import click
 from facescreen import __version__
 from facescreen.acting import COMMAND, actor
 from facescreen.cli import audit, backup, doctor, encryption, keys, measure, screen, service, upkeep, weights
+from facescreen.cli.base import say
 from facescreen.errors import FacescreenError
 
 
@@ -20,7 +21,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except FacescreenError as error:
-            click.echo(f"facescreen: {error}", err=True)
+            say(f"facescreen: {error}", err=True)
             sys.exit(2)
 
 

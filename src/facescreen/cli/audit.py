@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine
+from facescreen.cli.base import command_settings, coroutine, say
 
 if TYPE_CHECKING:
     from facescreen.domain.trail import Head
@@ -41,8 +41,8 @@ async def _audit(*, fix: bool) -> None:
             repaired += finding.repaired
             foreign += finding.kind is FindingKind.FOREIGN
             state = " (repaired)" if finding.repaired else ""
-            click.echo(f"{finding.kind} in {finding.where}: {finding.subject}{state}")
-    click.echo(f"{found} findings, {repaired} repaired, {foreign} not ours")
+            say(f"{finding.kind} in {finding.where}: {finding.subject}{state}")
+    say(f"{found} findings, {repaired} repaired, {foreign} not ours")
     if found > repaired + foreign:
         sys.exit(1)
 
@@ -95,12 +95,12 @@ async def verify_trail(expect: "Head | None", file: TextIO | None) -> None:
         async with _open_trail() as trail:
             found = await trail.verify(expect)
     if found.count:
-        click.echo(f"events {found.first_id} to {found.last.id} fit, {found.count} in all")
-        click.echo(f"last: {found.last.id}:{found.last.hash}")
+        say(f"events {found.first_id} to {found.last.id} fit, {found.count} in all")
+        say(f"last: {found.last.id}:{found.last.hash}")
     else:
-        click.echo("no event fits" if found.misfit is not None else "there are no events")
+        say("no event fits" if found.misfit is not None else "there are no events")
     if found.misfit is not None:
-        click.echo(f"event {found.misfit} does not fit: the trail was changed there")
+        say(f"event {found.misfit} does not fit: the trail was changed there")
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine, progress_bar
+from facescreen.cli.base import command_settings, coroutine, progress_bar, say
 
 
 @click.command()
@@ -18,8 +18,8 @@ async def backup(file: Path) -> None:
         with progress_bar("images") as progress:
             report = await service.back_up(file, progress)
     for name in report.missing:
-        click.echo(f"warning: {name} is missing here, and in the backup; see: facescreen audit", err=True)
-    click.echo(f"{report.images} images, {report.size:,} bytes: {file}")
+        say(f"warning: {name} is missing here, and in the backup; see: facescreen audit", err=True)
+    say(f"{report.images} images, {report.size:,} bytes: {file}")
 
 
 @click.command()
@@ -33,5 +33,5 @@ async def restore(file: Path, *, replace: bool) -> None:
     with progress_bar("restore") as progress:
         manifest = await restoration(command_settings()).restore(file, replace=replace, progress=progress)
     for missing in manifest.not_included:
-        click.echo(f"warning: not in the backup: {missing}; run: facescreen audit", err=True)
-    click.echo(f"restored what was here on {manifest.created_at:%Y-%m-%d %H:%M} UTC: {len(manifest.images)} images")
+        say(f"warning: not in the backup: {missing}; run: facescreen audit", err=True)
+    say(f"restored what was here on {manifest.created_at:%Y-%m-%d %H:%M} UTC: {len(manifest.images)} images")

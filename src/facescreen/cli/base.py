@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from facescreen.domain.names import escaped
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from facescreen.config import Settings
 
 P = ParamSpec("P")
@@ -46,6 +50,18 @@ def command_settings() -> "Settings":
     settings = load_settings()
     configure_logs("warning")
     return settings
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line on which no terminal obeys what somebody wrote into a name."""
+    click.echo(escaped(text), err=err)  # noqa: TID251 - the only echo
+
+
+def cell(text: str) -> "Text":
+    """The same for a cell of a table, where it is no markup either."""
+    from rich.text import Text
+
+    return Text(escaped(text))
 
 
 @contextmanager

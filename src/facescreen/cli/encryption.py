@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine, progress_bar
+from facescreen.cli.base import command_settings, coroutine, progress_bar, say
 
 if TYPE_CHECKING:
     from facescreen.services.encryption import EncryptionStatus
@@ -46,7 +46,7 @@ async def rotate_encryption() -> None:
     async with open_encryption(command_settings()) as service:
         with progress_bar("keys") as progress:
             masters = await service.rotate(progress)
-    click.echo(f"master key {masters.current} wraps all {sum(masters.wrapped.values())} keys")
+    say(f"master key {masters.current} wraps all {sum(masters.wrapped.values())} keys")
 
 
 def _print_encryption(status: "EncryptionStatus") -> None:
@@ -55,7 +55,7 @@ def _print_encryption(status: "EncryptionStatus") -> None:
         ("clearances", status.clearances),
         *((f"files in {store}", sealed) for store, sealed in status.files.items()),
     ):
-        click.echo(f"{name}: {sealed.count} of {sealed.total} encrypted")
+        say(f"{name}: {sealed.count} of {sealed.total} encrypted")
     for master, count in status.masters.wrapped.items():
         state = "current" if master == status.masters.current else "left by a rotation; rotate again"
-        click.echo(f"master key {master} wraps {count} keys ({state})")
+        say(f"master key {master} wraps {count} keys ({state})")

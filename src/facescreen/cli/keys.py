@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine
+from facescreen.cli.base import cell, command_settings, coroutine, say
 from facescreen.domain.access import Scope
 
 if TYPE_CHECKING:
@@ -57,14 +57,13 @@ async def list_keys() -> None:
     """Show every key that was ever made: its id, never the key itself."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     async with open_keys(command_settings()) as service:
         found = await service.all()
     table = Table("id", "state", "scopes", "created", "expires", "label")
     for key in found:
         scopes = " ".join(sorted(key.scopes))
-        table.add_row(key.id, _state(key), scopes, _minute(key.created_at), _minute(key.expires_at), Text(key.label))
+        table.add_row(key.id, _state(key), scopes, _minute(key.created_at), _minute(key.expires_at), cell(key.label))
     Console().print(table)
 
 
@@ -92,14 +91,14 @@ async def revoke_key(key_id: str) -> None:
     """End a key."""
     async with open_keys(command_settings()) as service:
         key = await service.revoke(key_id)
-    click.echo(f"{key.id} is revoked")
+    say(f"{key.id} is revoked")
 
 
 def _print_key(made: "NewKey") -> None:
     """The key alone goes to standard output, so that a script can take it."""
-    click.echo(made.text)
+    say(made.text)
     expiry = f", until {_minute(made.key.expires_at)}" if made.key.expires_at else ""
-    click.echo(
+    say(
         f"{made.key.id} may {', '.join(sorted(made.key.scopes))}{expiry}. Keep the key now: it is stored nowhere. "
         "Callers send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
         err=True,

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from facescreen.cli.base import DETECTOR, METRIC, MODEL, command_settings, coroutine, model_option, progress_bar
+from facescreen.cli.base import (
+    DETECTOR,
+    METRIC,
+    MODEL,
+    cell,
+    command_settings,
+    coroutine,
+    model_option,
+    progress_bar,
+    say,
+)
 
 if TYPE_CHECKING:
     from facescreen.recognition.catalog import ShippedFalseAlerts
@@ -80,12 +90,14 @@ async def evaluate(
                 cache=None if no_cache else EmbeddingCache(cache),
                 progress=progress,
             )
+    for rejected in dataset.left_out:
+        say(f"left out {rejected.file}: {rejected.detail} ({rejected.code})")
     pictures = FacePictures(photos, measured.boxes, max_pixels=settings.max_image_pixels)
     _write_private(output / "report.json", json.dumps(asdict(measured.evaluation), indent=2, allow_nan=False))
     _write_private(output / "report.html", render(measured.evaluation, pictures))
     for combination in measured.evaluation.combinations:
-        click.echo(summary(combination))
-    click.echo(f"report: {output / 'report.html'}")
+        say(summary(combination))
+    say(f"report: {output / 'report.html'}")
 
 
 @click.command()
@@ -126,7 +138,7 @@ async def calibrate(
         measured = await _calibrated_model(photos, model=model, detector=detector, source=source)
         json.dump(measured.to_document(), output, separators=(",", ":"))
         output.write("\n")
-        click.echo(measured.source)
+        say(measured.source)
         return
     from facescreen.domain.blacklist import DEFAULT_COLLECTION
     from facescreen.factory import open_services
@@ -169,15 +181,14 @@ async def _calibrated_model(
 def _print_calibration(report: "CalibrationReport") -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from facescreen.domain.biometrics import rate
 
     console = Console()
     for skipped in report.skipped:
-        click.echo(f"skipped {skipped.file}: {skipped.detail} ({skipped.code})")
+        say(f"skipped {skipped.file}: {skipped.detail} ({skipped.code})")
     calibration, budget, curve = report.calibration, report.calibration.budget, report.curve
-    click.echo(f"calibration {calibration.id}, {calibration.source}; {report.unusable} faces were unusable")
+    say(f"calibration {calibration.id}, {calibration.source}; {report.unusable} faces were unusable")
     thresholds = Table("reference photos", f"match, 1 in {budget.one_in}", f"review, 1 in {budget.review_one_in}")
     policies = {times * report.list_size: report.policy(times * report.list_size) for times in _GROWTH}
     for size, policy in policies.items():
@@ -190,24 +201,24 @@ def _print_calibration(report: "CalibrationReport") -> None:
             f"{policy.review_threshold:.4f}" + " *" * (applied.review_false_alert_rate > 1 / budget.review_one_in),
         )
     console.print(thresholds)
-    click.echo("* a list that long has outgrown what was measured, and alerts more often")
+    say("* a list that long has outgrown what was measured, and alerts more often")
     if (now := policies[report.list_size]) is not None and now.calibration is not None:
         for name, threshold, expected in (
             ("match", now.threshold, now.calibration.false_alert_rate),
             ("review", now.review_threshold, now.calibration.review_false_alert_rate),
         ):
             share = rate(round(expected * curve.faces), curve.faces)
-            click.echo(
+            say(
                 f"{name}: {share.count} of {share.total} faces alert at {now.metric} "
                 f"{threshold:.4f}, {share.value:.2%} (95 % interval {share.low:.2%} to {share.high:.2%})"
             )
     if curve.faces < 3 * budget.one_in:
-        click.echo(f"warning: {curve.faces} faces are few for one in {budget.one_in}; take {3 * budget.one_in} or more")
+        say(f"warning: {curve.faces} faces are few for one in {budget.one_in}; take {3 * budget.one_in} or more")
     nearest = Table("photo", "looks like", str(curve.metric))
     for probe in report.nearest:
-        nearest.add_row(Text(probe.photo), Text(probe.name), f"{probe.distance:.4f}")
+        nearest.add_row(cell(probe.photo), cell(probe.name), f"{probe.distance:.4f}")
     console.print(nearest)
-    click.echo("if one of these is really that person, remove the photo and calibrate again")
+    say("if one of these is really that person, remove the photo and calibrate again")
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from facescreen.acting import SERVICE, actor
-from facescreen.cli.base import command_settings, coroutine
+from facescreen.cli.base import command_settings, coroutine, say
 from facescreen.cli.keys import open_keys
 from facescreen.domain.access import is_loopback
 from facescreen.errors import StartupError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from facescreen.config import Settings
 
 
@@ -38,7 +40,7 @@ async def migrate() -> None:
         await database.migrate()
         await database.require_head()
         await database.aclose()
-    click.echo("the database is at the newest schema")
+    say("the database is at the newest schema")
 
 
 @click.command()
@@ -68,18 +70,7 @@ def serve() -> None:
     # Uvicorn raises the signal again that it was stopped by, which would end this process as if it had been killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with _shared_metrics() if settings.workers > 1 and settings.metrics_enabled else nullcontext():
-        config = uvicorn.Config(
-            "facescreen.main:app",
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            http="facescreen.api.server:BoundedHttp",
-            # Nothing takes longer but whoever does not read its answer.
-            timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds) + 5,
-            access_log=False,
-            log_config=None,
-            log_level=settings.log_level,
-        )
+        config = server_config(settings)
         if settings.workers == 1:
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run()
@@ -88,6 +79,25 @@ def serve() -> None:
             workers.run()
             if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
                 sys.exit(STARTUP_FAILURE)
+
+
+def server_config(settings: "Settings") -> "uvicorn.Config":
+    """How uvicorn serves the application."""
+    import uvicorn
+
+    return uvicorn.Config(
+        "facescreen.main:app",
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        http="facescreen.api.server:BoundedHttp",
+        timeout_keep_alive=settings.keep_alive_seconds,
+        # Nothing takes longer but whoever does not read its answer.
+        timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds) + 5,
+        access_log=False,
+        log_config=None,
+        log_level=settings.log_level,
+    )
 
 
 @contextmanager
@@ -105,7 +115,7 @@ def openapi() -> None:
     """Print the OpenAPI document."""
     from facescreen.main import create_app
 
-    click.echo(json.dumps(create_app(command_settings()).openapi(), indent=2))
+    say(json.dumps(create_app(command_settings()).openapi(), indent=2))
 
 
 @click.command()
@@ -113,4 +123,4 @@ def config() -> None:
     """Print every setting with its value."""
     for name, value in command_settings().model_dump(mode="json").items():
         shown = ",".join(value) if isinstance(value, list) else "" if value is None else value
-        click.echo(f"{name.upper()}={shown}")
+        say(f"{name.upper()}={shown}")

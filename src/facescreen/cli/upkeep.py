@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from facescreen.cli.base import command_settings, coroutine, model_option, progress_bar
+from facescreen.cli.base import command_settings, coroutine, model_option, progress_bar, say
 
 
 @click.command()
@@ -17,10 +17,10 @@ async def sync() -> None:
         with progress_bar("photos") as progress:
             report = await services.sync.sync(progress)
     for skipped in report.skipped:
-        click.echo(f"skipped {skipped.file}: {skipped.detail} ({skipped.code})")
+        say(f"skipped {skipped.file}: {skipped.detail} ({skipped.code})")
     for warning in report.warnings:
-        click.echo(f"warning {warning.photo.name}: {warning.detail} ({warning.code})")
-    click.echo(
+        say(f"warning {warning.photo.name}: {warning.detail} ({warning.code})")
+    say(
         f"{len(report.added)} added, {len(report.withdrawn)} withdrawn, {len(report.skipped)} skipped, "
         f"{report.unchanged} unchanged"
     )
@@ -40,8 +40,8 @@ async def reindex(model: Any) -> None:  # noqa: ANN401 - click has checked it ag
         with progress_bar("photos") as progress:
             report = await services.reindex.reindex(model or settings.model_name, progress)
     for image in report.unreadable:
-        click.echo(f"the photo of reference image {image.id} cannot be read")
-    click.echo(f"{report.embedded} photos embedded, {len(report.unreadable)} unreadable")
+        say(f"the photo of reference image {image.id} cannot be read")
+    say(f"{report.embedded} photos embedded, {len(report.unreadable)} unreadable")
 
 
 @click.command()
@@ -58,4 +58,4 @@ async def retention(dry_run: bool) -> None:  # noqa: FBT001 - given by click
             with progress_bar("retention") as progress:
                 counts = await services.retention.sweep(progress)
     for kind, count in counts.items():
-        click.echo(f"{kind}: {count} {'due' if dry_run else 'deleted'}")
+        say(f"{kind}: {count} {'due' if dry_run else 'deleted'}")

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from facescreen.cli.base import command_settings, progress_bar
+from facescreen.cli.base import command_settings, progress_bar, say
 
 
 @click.group()
@@ -41,7 +41,7 @@ def pull_weights(names: tuple[str, ...]) -> None:
         try:
             with progress_bar(name) as progress:
                 for file in store.pull(name, lambda _file, done, total: progress(done, total or 0)):
-                    click.echo(f"{name}: {file}")
+                    say(f"{name}: {file}")
         except KeyError:
-            click.echo(f"facescreen: no detector or model is named {name}; see: facescreen weights list", err=True)
+            say(f"facescreen: no detector or model is named {name}; see: facescreen weights list", err=True)
             sys.exit(2)

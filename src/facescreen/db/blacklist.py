@@ -13,6 +13,7 @@ from sqlalchemy import (
     FromClause,
     RowMapping,
     Select,
+    String,
     Tuple,
     and_,
     delete,
@@ -42,6 +43,7 @@ from facescreen.db.schema import (
 from facescreen.db.vectors import StoredVector, of_image, pack, unpack
 from facescreen.domain.blacklist import Change, ChangeKind, Entry, EntryChanges, ReferenceImage, Status
 from facescreen.domain.faces import Face, Vector, Vectors
+from facescreen.domain.names import folded
 from facescreen.domain.quality import FaceQuality
 
 _ENTRIES = select(
@@ -274,12 +276,9 @@ async def delete_entry(connection: AsyncConnection, entry_id: int) -> None:
     await connection.execute(delete(entries).where(entries.c.id == entry_id))
 
 
-async def get_entry(connection: AsyncConnection, entry_id: int, *, collection_id: int | None = None) -> Entry | None:
-    """The entry with its images, or ``None``; also ``None`` if it is not in the collection that is given."""
-    where = [entries.c.id == entry_id]
-    if collection_id is not None:
-        where.append(entries.c.collection_id == collection_id)
-    found = await _with_images(connection, _ENTRIES.where(*where))
+async def get_entry(connection: AsyncConnection, entry_id: int) -> Entry | None:
+    """The entry with its images, or ``None``."""
+    found = await _with_images(connection, _ENTRIES.where(entries.c.id == entry_id))
     return found[0] if found else None
 
 
@@ -293,10 +292,15 @@ async def get_person(connection: AsyncConnection, collection_id: int, user_id: s
 async def list_entries(
     connection: AsyncConnection, collection_id: int, *, query: str | None = None, offset: int = 0, limit: int | None
 ) -> tuple[int, list[Entry]]:
-    """How many entries match, and a page of them, oldest first; ``query`` looks into name and reason, ignoring case."""
+    """How many entries match, and a page of them, oldest first.
+
+    Args:
+        query: part of the name or the reason, in any case of any script and however it is encoded.
+    """
     where: list[ColumnElement[bool]] = [entries.c.collection_id == collection_id]
     if query:
-        where.append(or_(*(column.icontains(query, autoescape=True) for column in (entries.c.name, entries.c.reason))))
+        texts = (func.folded(column, type_=String) for column in (entries.c.name, entries.c.reason))
+        where.append(or_(*(text.contains(folded(query), autoescape=True) for text in texts)))
     total = (await connection.execute(select(func.count()).select_from(entries).where(*where))).scalar_one()
     page = _ENTRIES.where(*where).order_by(entries.c.id).offset(offset).limit(-1 if limit is None else limit)
     return total, await _with_images(connection, page)

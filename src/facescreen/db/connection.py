@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from facescreen import metrics
 from facescreen.db.in_place import InPlace
+from facescreen.domain.names import folded
 from facescreen.domain.sealing import DataKeys
 from facescreen.errors import DatabaseBusyError, StartupError, StorageFullError, UnavailableError
 from facescreen.lifeline import require_wanted, uninterrupted
@@ -265,6 +266,7 @@ def _make_private(database: Path) -> None:
 
 
 def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI adapter without a public type
+    connection.create_function("folded", 1, lambda text: text and folded(text), deterministic=True)
     connection.isolation_level = None  # transactions are begun by _on_begin alone
     cursor = connection.cursor()
     for pragma, (value, answer) in _PRAGMAS.items():

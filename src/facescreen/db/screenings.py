@@ -1,11 +1,11 @@
 """Stored results."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, exists, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from facescreen.db import clearances, faces
@@ -20,6 +20,7 @@ from facescreen.domain.screening import (
     Grade,
     ImageError,
     Match,
+    Outcome,
     Policy,
     ScreenedFace,
     Screening,
@@ -31,20 +32,20 @@ from facescreen.domain.screening import (
 
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
-    """Which results a page is of; ``None`` and ``False`` filter nothing.
+    """Which results a page is of; ``None``, ``False`` and nothing filter nothing.
 
     Attributes:
         matched_only: results with at least one match.
-        collection: results of this collection.
-        entry_id: results with a match of this entry.
-        verdict: results with at least one face of this verdict.
+        collections: results of one of these collections.
+        entry_ids: results with a match of one of these entries.
+        outcomes: results with at least one face of one of these verdicts, or of an image without faces.
         since, until: creation time, inclusive and exclusive.
     """
 
-    collection: str | None = None
+    collections: Collection[str] = ()
     matched_only: bool = False
-    entry_id: int | None = None
-    verdict: Verdict | None = None
+    entry_ids: Collection[int] = ()
+    outcomes: Collection[Outcome] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -184,16 +185,17 @@ def _holding(clearance: Clearance | None, owner: int, *, known: Mapping[int, Cle
 def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
     face = screened_faces.c.screening_id == screenings.c.id
     conditions: list[ColumnElement[bool]] = []
-    if wanted.collection is not None:
-        conditions.append(screenings.c.collection == wanted.collection)
+    if wanted.collections:
+        conditions.append(screenings.c.collection.in_(wanted.collections))
     if wanted.matched_only:
         conditions.append(exists().where(face, screened_faces.c.verdict == Verdict.MATCH))
-    if wanted.verdict is not None:
-        conditions.append(exists().where(face, screened_faces.c.verdict == wanted.verdict))
-    if wanted.entry_id is not None:
-        conditions.append(
-            exists().where(face, matches.c.face_id == screened_faces.c.id, matches.c.entry_id == wanted.entry_id)
-        )
+    if wanted.outcomes:
+        has_verdict = exists().where(face, screened_faces.c.verdict.in_(wanted.outcomes))
+        is_empty = and_(screenings.c.error_code.is_(None), not_(exists().where(face)))
+        conditions.append(or_(has_verdict, is_empty) if Outcome.NO_FACE in wanted.outcomes else has_verdict)
+    if wanted.entry_ids:
+        of_entries = matches.c.entry_id.in_(wanted.entry_ids)
+        conditions.append(exists().where(face, matches.c.face_id == screened_faces.c.id, of_entries))
     if wanted.since is not None:
         conditions.append(screenings.c.created_at >= wanted.since)
     if wanted.until is not None:

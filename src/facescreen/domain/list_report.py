@@ -8,6 +8,7 @@ from enum import StrEnum
 from facescreen.domain.distances import Metric
 from facescreen.domain.quality import QualityReason
 from facescreen.domain.screening import Policy
+from facescreen.errors import HiddenFileError, RecycleBinError, RejectedFile
 
 
 class FindingCode(StrEnum):
@@ -120,6 +121,9 @@ _ADVICE = {
 }
 
 
+_LEFT_OUT_ON_PURPOSE = {HiddenFileError.code, RecycleBinError.code}
+
+
 @dataclass(frozen=True, slots=True)
 class ListReport:
     """What is wrong with a collection, as it was at one version.
@@ -132,6 +136,8 @@ class ListReport:
         totals: how many findings there are of each kind; ``None`` for a kind that cannot be told, because an outside
             service keeps the faces or a threshold was never measured.
         findings: the most urgent first; no more of each kind than were asked for.
+        left_out: files of the blacklist folder that are no reference photos, in the report on the default collection,
+            which they would be enrolled in.
     """
 
     collection: str
@@ -146,11 +152,14 @@ class ListReport:
     not_measured: int
     totals: Mapping[FindingCode, int | None]
     findings: tuple[Finding, ...]
+    left_out: tuple[RejectedFile, ...] = ()
 
     @property
     def is_urgent(self) -> bool:
-        """Whether the list holds what makes it wrong."""
-        return any(self.totals[code] for code in URGENT)
+        """Whether the list holds what makes it wrong, or lacks somebody who was put into the folder."""
+        return any(self.totals[code] for code in URGENT) or any(
+            rejected.code not in _LEFT_OUT_ON_PURPOSE for rejected in self.left_out
+        )
 
     @property
     def false_alerts_per_1000(self) -> float | None:

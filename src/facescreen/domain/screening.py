@@ -25,6 +25,18 @@ class Verdict(StrEnum):
     """Every match that the verdict rested on belonged to entries that were deleted since."""
 
 
+class Outcome(StrEnum):
+    """What a screening says of one image: the gravest verdict on its faces, here from the gravest on."""
+
+    MATCH = Verdict.MATCH
+    POSSIBLE = Verdict.POSSIBLE
+    NOT_SCREENABLE = Verdict.NOT_SCREENABLE
+    WITHDRAWN = Verdict.WITHDRAWN
+    CLEAR = Verdict.CLEAR
+    NO_FACE = "no_face"
+    """No face was found, so nobody was compared."""
+
+
 class Grade(StrEnum):
     """How near a match is."""
 
@@ -231,6 +243,14 @@ class Screening:
     copy: str | None = None
     error: ImageError | None = None
     smallest_face: int | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """``None`` where the image was refused."""
+        if self.error is not None:
+            return None
+        found = {Outcome(face.verdict) for face in self.faces}
+        return next((outcome for outcome in Outcome if outcome in found), Outcome.NO_FACE)
 
     @property
     def is_stored(self) -> bool:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,19 @@ _COLOURS: dict[Verdict, Colour] = {
 }
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
+_FONT_PACKAGE, _FONT_FILE = "matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"
+"""Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian and many symbols, with the package that brings it."""
+
 # Pillow's own font holds hardly more than ASCII; these are found by name where the system has them.
-_SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "NotoSansCJK-Regular.ttc")
+_SYSTEM_FONTS = (
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansDevanagari-Regular.ttf",
+    "NotoSansBengali-Regular.ttf",
+    "NotoSansTamil-Regular.ttf",
+    "NotoSansThai-Regular.ttf",
+    "Arial.ttf",
+)
 _ASCII_SPELLINGS = str.maketrans({"≤": "<=", "·": "-", "…": "..."})
 _NO_CHARACTER = "\uffff"
 _SMALLEST_LETTER = 10
@@ -171,12 +183,19 @@ def _in_ascii(text: str) -> str:
 @lru_cache(maxsize=32)
 def _fonts(size: int) -> tuple[Font, ...]:
     found: list[Font] = []
-    for name in _SYSTEM_FONTS:
+    for name in (*_packaged_fonts(), *_SYSTEM_FONTS):
         try:
             found.append(ImageFont.truetype(name, size))
         except OSError:
             continue
     return (*found, ImageFont.load_default(size))
+
+
+def _packaged_fonts() -> Iterator[str]:
+    # Not `importlib.resources`, which would import the package: that takes a second.
+    spec = find_spec(_FONT_PACKAGE)
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        yield f"{folder}/{_FONT_FILE}"
 
 
 def _covers(font: Font, text: str) -> bool:

@@ -8,12 +8,16 @@ from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
+import pillow_heif  # noqa: TID251 - the only decoder
 from PIL import ExifTags, Image
 
 from facescreen.domain.faces import Pixels
 from facescreen.errors import ImageTooLargeError, ImageUndecodableError, InputError, UnsupportedFormatError
+from facescreen.images import isobmff, tiff
 
-ImageFormat: TypeAlias = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF"]
+ImageFormat: TypeAlias = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF"]
+
+UNSUPPORTED = "the bytes are no JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF image"
 
 MAX_SIDE = 65_500
 """Longest side that is decoded, in pixels: libjpeg's own limit (``JPEG_MAX_DIMENSION``), here for every format."""
@@ -42,6 +46,7 @@ _MAGIC: tuple[tuple[bytes, ImageFormat], ...] = (
     (_PNG_START, "PNG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
+    *((start, "TIFF") for start in tiff.BYTE_ORDERS),
 )
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 
@@ -65,30 +70,31 @@ def format_of(data: bytes) -> ImageFormat | None:
     # Two letters are too little to tell a picture from a text about BMW.
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
         return "BMP"
-    return None
+    return isobmff.coding_of(data)
 
 
 def decode(data: bytes, *, max_pixels: int) -> Pixels:
     """The picture as an upright, C-contiguous, writable RGB array.
 
-    JPEG, PNG, WebP, BMP (not run-length encoded) and GIF, judged by their first bytes. Of animations the first frame;
-    16-bit channels keep their upper byte; transparency is composited on white (a colour key in 16-bit grayscale is
-    ignored); an EXIF orientation is applied and everything else that the file says about itself is dropped. Blocks for
-    the length of the decoding, mostly without the GIL: call it in a worker thread.
+    JPEG, PNG, WebP, BMP (not run-length encoded), GIF, TIFF (no raw file of a camera), HEIF coded as HEVC (.heic) and
+    AVIF, judged by their first bytes. Of animations the first frame, and of a TIFF the first page. Deeper channels are
+    cut to 8 bits; transparency is composited on white (a colour key in 16-bit grayscale is ignored). The orientation is
+    applied, in HEIF the file's own and not EXIF's; everything else that the file says about itself is dropped. Blocks
+    for the length of the decoding, mostly without the GIL: call it in a worker thread.
 
     Args:
         data: the whole file.
         max_pixels: largest width times height; Pillow's own ceiling of 178,956,970 holds besides.
 
     Raises:
-        UnsupportedFormatError: the bytes begin like no supported format.
-        ImageTooLargeError: the header claims too many pixels, a side of 0 or above ``MAX_SIDE``, or a strip beyond
-            ``MAX_ASPECT``. Nothing was decoded.
+        UnsupportedFormatError: the bytes begin like no supported format, or are of a kind of one that is not.
+        ImageTooLargeError: the header claims too many pixels, a side of 0 or above ``MAX_SIDE``, a strip beyond
+            ``MAX_ASPECT``, or parts that are too much work together. Nothing was decoded.
         ImageUndecodableError: the file is damaged or incomplete.
     """
     file_format = format_of(data)
     if file_format is None:
-        raise UnsupportedFormatError("the bytes are no JPEG, PNG, WebP, BMP or GIF image")
+        raise UnsupportedFormatError(UNSUPPORTED)
     try:
         return _decode(data, file_format, max_pixels)
     except InputError:
@@ -116,8 +122,10 @@ def encode_jpeg(pixels: Pixels, *, quality: int = 92) -> bytes:
 
 
 def _decode(data: bytes, file_format: ImageFormat, max_pixels: int) -> Pixels:
+    if file_format == "HEIF":
+        return _heif(data, max_pixels)
     # Pillow takes a side of 0 for damage, so the header is read here as well.
-    if claimed := _claimed_size(data, file_format):
+    if claimed := _claimed_size(data, file_format, max_pixels):
         _check_size(*claimed, max_pixels=max_pixels)
     with Image.open(io.BytesIO(data), formats=[file_format]) as image:  # noqa: TID251 - the only decoder
         _check_size(*image.size, max_pixels=max_pixels)
@@ -133,6 +141,19 @@ def _decode(data: bytes, file_format: ImageFormat, max_pixels: int) -> Pixels:
         return _upright(pixels, _orientation(image))
 
 
+def _heif(data: bytes, max_pixels: int) -> Pixels:
+    """Decode without Pillow's registry of formats, where every ``Image.open`` of the process would find the decoder.
+
+    libheif turns the picture as its boxes say. HEIF gives no meaning to the orientation in EXIF, which cameras write
+    too: applied as well, it would turn the picture twice (ISO/IEC 23008-12, 6.5.10 and A.2.1).
+    """
+    isobmff.check_work(data, max_pixels=max_pixels)
+    image = pillow_heif.open_heif(data)
+    _check_size(*image.size, max_pixels=max_pixels)
+    # Not `image.to_pillow()`, which reads EXIF and XMP for the orientation and fails where they are damaged.
+    return _by_pillow(Image.frombytes(image.mode, image.size, image.data, "raw", image.mode, image.stride))
+
+
 def _check_size(width: int, height: int, *, max_pixels: int) -> None:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ImageTooLargeError(f"width and height must be between 1 and {MAX_SIDE:,} pixels")
@@ -142,8 +163,11 @@ def _check_size(width: int, height: int, *, max_pixels: int) -> None:
         raise ImageTooLargeError(f"one side of the image is more than {MAX_ASPECT:,} times the other")
 
 
-def _claimed_size(data: bytes, file_format: ImageFormat) -> tuple[int, int] | None:
-    """Width and height by the header, ``None`` for WebP, where Pillow asks before it makes the canvas."""
+def _claimed_size(data: bytes, file_format: ImageFormat, max_pixels: int) -> tuple[int, int] | None:
+    """Width and height by the header, ``None`` where Pillow asks before it makes the canvas.
+
+    On the way, what costs much work before or beside the pixels is refused.
+    """
     match file_format:
         case "JPEG":
             frame = next((at for marker, at in _jpeg_markers(data) if marker in _JPEG_FRAMES), len(data))
@@ -156,7 +180,15 @@ def _claimed_size(data: bytes, file_format: ImageFormat) -> tuple[int, int] | No
             width, height = struct.unpack_from("<HH", data, 6)
         case "BMP":
             width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
-        case "WEBP":
+        case "TIFF":
+            page = tiff.first_page(data, max_pixels=max_pixels)
+            for begin, end in page.jpegs:
+                _jpeg_end(data[begin:end])
+            width, height = page.width, page.height
+        case "AVIF":
+            isobmff.check_work(data, max_pixels=max_pixels)
+            return None
+        case "WEBP" | "HEIF":
             return None
     return width, abs(height)
 

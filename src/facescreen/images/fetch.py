@@ -14,11 +14,18 @@ from ipaddress import IPv6Network, ip_address, ip_network
 import httpcore  # noqa: TID251 - the only fetcher
 import httpx  # noqa: TID251 - the only fetcher
 
+from facescreen import __version__
 from facescreen.errors import FetchFailedError, FetchTimeoutError, ImageTooLargeError, UrlNotAllowedError
 from facescreen.images.resolver import Resolver
 
 MAX_REDIRECTS = 3
 MAX_PORT = 65_535
+
+ONLY_HTTP = "only http and https URLs of single pictures are"
+"""Why a URL of another scheme is not fetched."""
+_NO_URL = "it is written in a way that no host can be read from it"
+_STREAMS = ("multipart/", "video/", "audio/", "text/event-stream")
+"""Media types of what does not end, or is no picture: cameras send films as ``multipart/x-mixed-replace``."""
 
 _PUBLIC_PORTS = {80, 443}
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -85,7 +92,8 @@ class Fetcher:
                 step from https to http.
             FetchTimeoutError: the deadline passed, or too many names wait for an answer.
             ImageTooLargeError: the body is larger than ``max_bytes``.
-            FetchFailedError: the upstream refused the connection, failed TLS or HTTP, or answered with an error.
+            FetchFailedError: the upstream refused the connection, failed TLS or HTTP, or answered with an error or
+                with a stream that is no picture.
         """
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -103,7 +111,7 @@ class Fetcher:
         for _ in range(MAX_REDIRECTS + 1):
             headers: dict[bytes | str, bytes | str] = {
                 "Host": target.netloc,
-                "User-Agent": "facescreen",
+                "User-Agent": f"facescreen/{__version__}",
                 "Accept": "image/*",
                 "Accept-Encoding": "identity",
                 "Connection": "close",
@@ -123,6 +131,11 @@ class Fetcher:
     async def _body(self, response: httpcore.Response) -> bytes:
         if not 200 <= response.status < 300:
             raise FetchFailedError(f"the image's server answered {response.status}")
+        if _header(response, b"content-type").strip().lower().startswith(_STREAMS):
+            raise FetchFailedError(
+                "the image's server sends a film, not one picture; give the URL of a single picture, "
+                "which cameras call a snapshot"
+            )
         encoding = _header(response, b"content-encoding").lower()
         if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
             raise FetchFailedError("the image's server chose a content encoding that was not offered")
@@ -157,7 +170,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         exempt = host in self._allowed_hosts or f"{host}:{port}" in self._allowed_hosts
         if not exempt and port not in _PUBLIC_PORTS:
-            raise UrlNotAllowedError
+            raise UrlNotAllowedError("only ports 80 and 443 are, unless URL_ALLOWED_HOSTS has this <host>:<port>")
         addresses = await self._resolver.addresses(host, port)
         if not exempt and not (addresses and all(map(_is_public, addresses))):
             raise UrlNotAllowedError
@@ -180,11 +193,15 @@ def _checked(url: str, *, came_from: httpx.URL | None = None) -> httpx.URL:
     try:
         target = came_from.join(url) if came_from else httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
-        raise UrlNotAllowedError from None
-    downgrade = came_from is not None and came_from.scheme == "https" and target.scheme != "https"
-    named = target.raw_host and not target.userinfo and (target.port or 0) <= MAX_PORT
-    if target.scheme not in {"http", "https"} or not named or downgrade:
-        raise UrlNotAllowedError
+        raise UrlNotAllowedError(_NO_URL) from None
+    if target.scheme not in {"http", "https"}:
+        raise UrlNotAllowedError(ONLY_HTTP)
+    if not target.raw_host or (target.port or 0) > MAX_PORT:
+        raise UrlNotAllowedError(_NO_URL)
+    if target.userinfo:
+        raise UrlNotAllowedError("it has a user name or a password, which are never sent; give one that needs neither")
+    if came_from is not None and came_from.scheme == "https" and target.scheme != "https":
+        raise UrlNotAllowedError("the image's server redirects from https to http, which is not followed")
     return target
 
 

@@ -4,20 +4,17 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
 import secrets
-import stat
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from facescreen.errors import StorageFullError
 from facescreen.images.beneath import folder_beneath, open_beneath
-from facescreen.images.store import IMAGE_SUFFIXES, name_parts
+from facescreen.images.store import name_parts
+from facescreen.images.survey import ABSENT, HEAD_BYTES, Survey, survey
 
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MEDIUM_FAULTS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.EACCES,
     errno.EPERM,
@@ -26,8 +23,6 @@ _NOT_WRITTEN = (
     "the image could not be written: the disk is full, read-only or failing, or its folder is none or another user's"
 )
 _NOT_READ = "a folder of photos or one of its files cannot be read: the disk is failing, or it is another user's"
-_OF_THE_DISK = "lost+found"
-"""At its top; for root alone."""
 _BLOCK = 4096
 """Bytes that a file system keeps in no smaller place than a block of its own, which a full one has not got."""
 
@@ -58,9 +53,8 @@ class FolderStore:
 
     async def list(self, folder: str | None = None) -> list[str]:
         parts = () if folder is None else name_parts(folder)
-        return await asyncio.to_thread(
-            lambda: sorted(name for name in self._names(parts) if not _UNUSABLE.search(name))
-        )
+        found = await asyncio.to_thread(self._survey, parts)
+        return sorted((*found.files, *found.binned))
 
     async def require_writable(self) -> None:
         """Write a file and remove it again.
@@ -70,12 +64,17 @@ class FolderStore:
         """
         await asyncio.to_thread(self._try)
 
-    async def unusable(self) -> Sequence[str]:
-        """Names that look like those of images but cannot be names in a store: not UTF-8, or with control characters.
+    async def survey(self) -> Survey:
+        """The images, those in recycle bins apart, and everything that is none.
 
-        What is not UTF-8 stands as lone surrogates.
+        Raises:
+            StorageFullError: not all of them can be listed.
         """
-        return await asyncio.to_thread(lambda: sorted(name for name in self._names(()) if _UNUSABLE.search(name)))
+        return await asyncio.to_thread(self._survey, ())
+
+    async def head(self, name: str) -> bytes:
+        """The first bytes of the image; raises as ``get`` does."""
+        return await asyncio.to_thread(self._get, name_parts(name), HEAD_BYTES)
 
     def _try(self) -> None:
         with medium_faults_translated():
@@ -115,13 +114,13 @@ class FolderStore:
             if not temporary.exists():
                 raise FileNotFoundError(errno.ENOENT, "the temporary file is gone")
 
-    def _get(self, parts: tuple[str, ...]) -> bytes:
+    def _get(self, parts: tuple[str, ...], size: int = -1) -> bytes:
         with medium_faults_translated(_NOT_READ):
             try:
                 with open_beneath(self._root, parts) as file:
-                    return file.read()
+                    return file.read(size)
             except OSError as error:
-                if error.errno in _ABSENT:
+                if error.errno in ABSENT:
                     raise FileNotFoundError("no image has this name") from None
                 raise
 
@@ -133,7 +132,7 @@ class FolderStore:
                     os.unlink(parts[-1], dir_fd=folder)
                     os.fsync(folder)
             except OSError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in ABSENT:
                     raise
             # And what it was to be made of, if the disk that refused to take the image refused to remove that too.
             self._sweep()
@@ -150,28 +149,13 @@ class FolderStore:
             except OSError:
                 return
 
-    def _names(self, parts: tuple[str, ...]) -> Iterator[str]:
-        """Never without those of a folder that cannot be read, whose photos would be taken for removed."""
-        folders = [parts]
+    def _survey(self, parts: tuple[str, ...]) -> Survey:
+        """Never without the files of a folder that cannot be read, whose photos would be taken for removed."""
         with medium_faults_translated(_NOT_READ):
-            while folders:
-                yield from self._names_in(folders.pop(), folders)
-
-    def _names_in(self, parts: tuple[str, ...], folders: MutableSequence[tuple[str, ...]]) -> Iterator[str]:
-        """The images of one folder; its sub-folders go to the others."""
-        try:
-            with folder_beneath(self._root, parts) as folder, os.scandir(folder) as found:
-                for entry in found:
-                    name = (*parts, entry.name)
-                    if entry.name.startswith(".") or name == (_OF_THE_DISK,):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(name)
-                    elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is_own(entry.name, folder):
-                        yield "/".join(name)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
+            found = survey(self._root, parts)
+            if found.fault is not None:
+                raise found.fault
+            return found
 
     def _sweep(self) -> None:
         with medium_faults_translated(_NOT_READ), suppress(FileNotFoundError, PermissionError):
@@ -207,14 +191,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     with folder_beneath(folder.parent, ()) as parent:
         os.fsync(parent)
-
-
-def _is_own(name: str, folder: int) -> bool:
-    """Whether it is there and no link."""
-    try:
-        return not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 import mimetypes
 from collections.abc import AsyncIterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from facescreen.aws import AwsClient, AwsRefusal
 from facescreen.errors import AwsServiceError
-from facescreen.images.store import IMAGE_SUFFIXES, name_parts
+from facescreen.images.store import name_parts
 
 
 class S3Store:
@@ -94,4 +93,5 @@ def _is_listed(name: str) -> bool:
         name_parts(name)
     except ValueError:
         return False
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    else:
+        return True

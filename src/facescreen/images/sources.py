@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from facescreen.errors import ImageTooLargeError, InvalidBase64Error, PathNotAllowedError, UrlNotAllowedError
 from facescreen.images.beneath import open_beneath
 from facescreen.images.decode import format_of
-from facescreen.images.fetch import Fetcher
+from facescreen.images.fetch import ONLY_HTTP, Fetcher
 from facescreen.lifeline import require_wanted
 
 MAX_PATH_LENGTH = 4_096
@@ -23,6 +23,20 @@ MAX_PATH_LENGTH = 4_096
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{1,30}):")
 _NO_USER = re.compile(r"(https?|ftp):[/\\]+", re.IGNORECASE)
 """What a URL begins with; before another colon may be a user."""
+_SIGNATURES = (
+    b"%PDF",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"Rar!",
+    b"7z\xbc\xaf",
+    b"OggS",
+    b"ID3",
+    b"\x1aE\xdf\xa3",
+    b"MZ\x90\0",
+)
+"""What files begin with that are taken for pictures: documents, archives, films, sounds and programs."""
+_SHORTEST_TEXT = 12
+"""Bytes of a text that no path decodes to by chance."""
 _WHITESPACE = b" \t\r\n\f\v"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -63,12 +77,13 @@ class ImageSources:
         """The bytes that the source stands for; whether they are an image is the decoder's question.
 
         A text with a dot of at most ``MAX_PATH_LENGTH`` characters is a path, for a slash proves nothing: the base64 of
-        every JPEG begins with ``/9j/``. Otherwise it is base64 if it is longer than that or decodes to the beginning of
-        a supported image, and a path if not. Base64 may be of either alphabet, wrapped and unpadded.
+        every JPEG begins with ``/9j/``. Otherwise it is base64 if it is longer than that, ends in ``=``, or decodes to
+        the beginning of an image or another file, or to a text; and a path if not. Base64 may be of either alphabet,
+        wrapped and unpadded.
 
         Raises:
-            UrlNotAllowedError, FetchFailedError, FetchTimeoutError: see ``Fetcher.fetch``; the first also for any
-                scheme but http, https and data.
+            UrlNotAllowedError, FetchFailedError, FetchTimeoutError: see ``Fetcher.fetch``; the first also for a URL of
+                any scheme but http, https and data. A text with a colon and without ``://`` is a path.
             PathNotAllowedError: path input is off, or the path is no readable regular file inside a root, or a link is
                 on its way.
             InvalidBase64Error: neither of the others, and no base64.
@@ -80,7 +95,7 @@ class ImageSources:
             case _Kind.URL:
                 return SourceImage(await self._fetcher.fetch(text), describe(text))
             case _Kind.OTHER_URL:
-                raise UrlNotAllowedError
+                raise UrlNotAllowedError(ONLY_HTTP)
             case _Kind.PATH:
                 return SourceImage(await asyncio.to_thread(self._read_path, text), describe(text))
             case _:
@@ -108,6 +123,11 @@ class ImageSources:
                 target = Path(os.path.abspath(base / text))  # noqa: PTH100
                 if target != root and target.is_relative_to(root):
                     yield root, target.relative_to(root).parts
+
+
+def uploaded(name: str | None, data: bytes) -> SourceImage:
+    """An image that came as a file. It is known by the file's name, or as inline data if it has none."""
+    return SourceImage(data, printable(name[:MAX_PATH_LENGTH]) if name else _digest(data))
 
 
 def describe(source: str) -> str:
@@ -151,15 +171,29 @@ def printable(text: str) -> str:
 def _kind(text: str) -> _Kind:
     if scheme := _SCHEME.match(text):
         named = {"data": _Kind.DATA_URL, "http": _Kind.URL, "https": _Kind.URL}
-        return named.get(scheme[1].lower(), _Kind.OTHER_URL)
+        kind = named.get(scheme[1].lower(), _Kind.OTHER_URL if "://" in text else None)
+        if kind is not None:  # else a path with a colon
+            return kind
     if len(text) > MAX_PATH_LENGTH or not text:
         return _Kind.BASE64
     if "." in text:
         return _Kind.PATH
     try:
-        return _Kind.BASE64 if format_of(_inline(text)) else _Kind.PATH
+        data = _inline(text)
     except InvalidBase64Error:
         return _Kind.PATH
+    return _Kind.BASE64 if format_of(data) or text.endswith("=") or _is_of_a_file(data) else _Kind.PATH
+
+
+def _is_of_a_file(data: bytes) -> bool:
+    """Whether the bytes begin as those of files that are no pictures, or are a text. A path decodes to neither."""
+    if data.startswith(_SIGNATURES):
+        return True
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return False
+    return len(text) >= _SHORTEST_TEXT and all(character.isprintable() or character.isspace() for character in text)
 
 
 def _inline(text: str, max_bytes: int | None = None) -> bytes:

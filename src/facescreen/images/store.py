@@ -2,12 +2,11 @@
 
 from typing import Protocol
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif"})
-"""How a file's name ends that ``list`` takes for an image, in lower case."""
-
 
 class ImageStore(Protocol):
     """Encoded images under relative names with forward slashes, such as ``ada-lovelace/3f2a.jpg``.
+
+    Whatever else lies there is one of them: only its bytes tell whether it is an image.
 
     Safe for concurrent use, also by several processes. Every method that takes a name raises ValueError where
     ``name_parts`` does. Hidden files and symbolic links are not part of the store.

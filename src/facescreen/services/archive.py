@@ -12,14 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
 from facescreen.db.files import FileName, StoreName
 from facescreen.errors import BackupError
-from facescreen.images.store import IMAGE_SUFFIXES, name_parts
+from facescreen.images.store import name_parts
 
 Progress = Callable[[int, int], None]
 """Told how much is done of how much."""
@@ -227,7 +227,7 @@ def _file_name(name: str) -> FileName:
     """Where an image belongs; a name that leads anywhere else is refused."""
     store, _, rest = name.partition("/")
     name_parts(rest)
-    if store not in _STORES or PurePosixPath(rest).suffix.lower() not in IMAGE_SUFFIXES:
+    if store not in _STORES:
         raise ValueError("not an image of a store")
     return FileName(StoreName(store), rest)
 

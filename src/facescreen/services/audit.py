@@ -149,12 +149,15 @@ class AuditService:
         for store, known, ours in (
             (StoreName.PROCESSED, copies, _OUR_COPY),
             (StoreName.BUCKET, named, _OUR_PHOTO),
+            (StoreName.BLACKLIST, named, None),  # people put their files there
         ):
             for name in sorted(listed.get(store, set()) - known):
                 file = FileName(store, name)
-                if not ours.fullmatch(name):
+                if file in announced:
+                    continue
+                if ours is None or not ours.fullmatch(name):
                     yield Finding(FindingKind.FOREIGN, store, name)
-                elif file not in announced:
+                else:
                     yield Finding(FindingKind.FILE_LEFT_OVER, store, name, repaired=fix and await self._forget(file))
         for name in sorted(copies & copies_before - listed[StoreName.PROCESSED]):
             yield Finding(FindingKind.COPY_MISSING, StoreName.PROCESSED, name)

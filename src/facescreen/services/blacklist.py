@@ -28,6 +28,7 @@ from facescreen.errors import (
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles
+from facescreen.services.intake import Intake
 from facescreen.services.register import Addition, NewPhoto, Register, entry_in_force, present_entry
 from facescreen.services.resemblance import EnrollmentWarning, NamedPhoto, PhotoName, Resemblance
 from facescreen.services.trail import record
@@ -89,6 +90,7 @@ class BlacklistService:
         register: Register,
         enroller: Enroller,
         resemblance: Resemblance,
+        intake: Intake,
         max_images: int,
     ) -> None:
         self._database = database
@@ -97,6 +99,7 @@ class BlacklistService:
         self._register = register
         self._enroller = enroller
         self._resemblance = resemblance
+        self._intake = intake
         self._max_images = max_images
 
     async def create(
@@ -180,12 +183,13 @@ class BlacklistService:
         return entry
 
     async def image(self, collection: str, entry_id: int, image_id: int) -> bytes:
-        """The stored photo, or :class:`ReferenceImageNotFoundError`."""
+        """The stored photo as browsers show it, or :class:`ReferenceImageNotFoundError`."""
         image = _image(await self.get(collection, entry_id), image_id)
         try:
-            return await self._stored.read_photo(image.photo)
+            data = await self._stored.read_photo(image.photo)
         except FileNotFoundError:
             raise _no_image(image_id) from None
+        return await self._intake.shown(data)
 
     async def delete_image(self, collection: str, entry_id: int, image_id: int) -> Entry:
         """The entry without this photo; one without photos stays and matches nobody, unless it was no person's."""

@@ -35,11 +35,12 @@ from facescreen.errors import (
     RejectedFile,
     ThresholdRequiredError,
 )
+from facescreen.images.survey import photos_below
 from facescreen.pool import together
 from facescreen.recognition.catalog import ShippedFalseAlerts
 from facescreen.services.answering import AnsweringModel
 from facescreen.services.collections import CollectionService, present_collection
-from facescreen.services.dataset import person_of, photos_in
+from facescreen.services.dataset import person_of
 from facescreen.services.evaluation import centred_face
 from facescreen.services.intake import Intake
 from facescreen.services.matching import EmbeddingMatcher
@@ -99,7 +100,7 @@ class CalibrationReport:
         list_size: reference photos in the list.
         photos: with a face that was searched.
         unusable: faces whose picture misses the limits of screening.
-        skipped: photos that could not be read.
+        skipped: what lies in the folder and could not be read, or is no photo.
         nearest: the faces that are nearest to somebody, nearest first.
     """
 
@@ -192,7 +193,8 @@ class ProbeReader:
         Raises:
             NotReadyError: weights or packages are missing.
         """
-        photos = sorted(photos_in(folder))
+        below = await asyncio.to_thread(photos_below, folder)
+        photos = below.files
         await self._backend.require(detector, model)
         room = asyncio.Semaphore(self._at_once)
         done = 0
@@ -212,8 +214,13 @@ class ProbeReader:
             vectors=np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32),
             photos=tuple(photo for photo, found in read.items() for _ in found.vectors),
             unusable=sum(found.unusable for found in read.values()),
-            skipped=tuple(
-                RejectedFile(photo, found.error.code, str(found.error)) for photo, found in read.items() if found.error
+            skipped=(
+                *below.left_out,
+                *(
+                    RejectedFile(photo, found.error.code, str(found.error))
+                    for photo, found in read.items()
+                    if found.error
+                ),
             ),
         )
 
@@ -405,7 +412,8 @@ async def measure_each_other(
         CalibrationEvidenceError: there are no two people.
         NotReadyError: weights or packages are missing.
     """
-    people = {photo: person_of(photo) for photo in photos_in(folder)}
+    below = await asyncio.to_thread(photos_below, folder)
+    people = {photo: person_of(photo) for photo in below.files}
 
     probes = await reader.read(folder, progress, detector=detector, model=model, choose=centred)
     names, first, owners = np.unique([people[photo] for photo in probes.photos], return_index=True, return_inverse=True)

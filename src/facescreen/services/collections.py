@@ -68,9 +68,11 @@ class CollectionService:
 
         Raises:
             CollectionExistsError: there is one of this name.
-            InputError: the outside service cannot have one of this name.
+            InputError: the name is a step of a path, or the outside service cannot have it.
             AwsError: the outside service did not make it.
         """
+        if name in {".", ".."}:
+            raise InputError("a collection cannot be called . or .., which clients take out of addresses")
         async with self._database.write() as connection:
             if await collections.get_collection(connection, name) is not None:
                 raise CollectionExistsError("there is a collection of this name already")

@@ -1,14 +1,13 @@
 """Photos of known people in a folder, and the lists of pairs and groups that come with them."""
 
 import csv
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facescreen.errors import EvaluationDataError
-from facescreen.images.store import IMAGE_SUFFIXES
+from facescreen.errors import EvaluationDataError, RejectedFile
+from facescreen.images.survey import photos_below
 
 _NUMBERED = re.compile(r"(?P<person>.+)_\d+", re.DOTALL)
 
@@ -36,6 +35,7 @@ class Dataset:
         people: whose each photo is.
         pairs: empty without a list of them.
         groups: of the people that somebody put into one.
+        left_out: what else lies in the folder, and why it is not measured.
     """
 
     folder: Path
@@ -43,13 +43,14 @@ class Dataset:
     people: tuple[str, ...]
     pairs: tuple[LabelledPair, ...]
     groups: Mapping[str, str]
+    left_out: tuple[RejectedFile, ...] = ()
 
 
 def read_dataset(folder: Path, *, pairs: Path | None = None, groups: Path | None = None, folds: int = 10) -> Dataset:
     """The photos in a folder of people.
 
     Either every person has a folder, or all photos lie in one and the part of a file's name before its last
-    ``_<number>`` is the person, as in Labeled Faces in the Wild. Hidden files are left out.
+    ``_<number>`` is the person, as in Labeled Faces in the Wild. Photos are told by their bytes.
 
     Args:
         pairs: CSV file with the columns ``file_a``, ``file_b``, ``same`` (1 or 0) and, if folds are to be kept,
@@ -61,7 +62,8 @@ def read_dataset(folder: Path, *, pairs: Path | None = None, groups: Path | None
         EvaluationDataError: there are no two photos of one person or no two people, somebody cannot be told from a
             name, or a list is not as described or names what is not there.
     """
-    photos = tuple(sorted(photos_in(folder)))
+    found = photos_below(folder)
+    photos = tuple(found.files)
     people = tuple(map(person_of, photos))
     if len(set(people)) < 2 or len(set(people)) == len(people):
         raise EvaluationDataError("the folder must hold photos of two or more people, and two or more of one of them")
@@ -71,6 +73,7 @@ def read_dataset(folder: Path, *, pairs: Path | None = None, groups: Path | None
         people,
         pairs=() if pairs is None else _read_pairs(pairs, photos, folds=folds),
         groups={} if groups is None else _read_groups(groups, frozenset(people)),
+        left_out=tuple(found.left_out),
     )
 
 
@@ -89,15 +92,6 @@ def person_of(photo: str) -> str:
             f"whose photo {photo} is cannot be told: put it into a folder of the person, or name it <person>_<number>"
         )
     return numbered["person"]
-
-
-def photos_in(folder: Path) -> Iterator[str]:
-    """Paths of photos in and below the folder, with forward slashes; hidden files and folders are left out."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield Path(where, name).relative_to(folder).as_posix()
 
 
 def _read_pairs(file: Path, photos: Sequence[str], *, folds: int) -> tuple[LabelledPair, ...]:

@@ -48,7 +48,7 @@ _FAILED_PHOTOS_SHOWN = 200
 _REASONS = {
     "no_face": "no face was found in it",
     "image_undecodable": "the file is damaged or cannot be read",
-    "unsupported_format": "the file is no JPEG, PNG, WebP, BMP or GIF image",
+    "unsupported_format": "the file is of no format that is decoded",
     "image_too_large": "the image has too many pixels or is far too narrow",
     "body_too_large": "the file is too large",
 }

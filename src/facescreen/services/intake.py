@@ -7,7 +7,7 @@ from facescreen.backends.base import Backend
 from facescreen.config import DetectorName
 from facescreen.domain.faces import Face, Pixels
 from facescreen.errors import ImageTooLargeError
-from facescreen.images.decode import decode
+from facescreen.images.decode import decode, encode_jpeg, format_of
 from facescreen.pool import WorkPool
 
 
@@ -39,6 +39,12 @@ class Intake:
             raise ImageTooLargeError(f"the image has more than {self._max_bytes} bytes")
         with metrics.image_seconds.labels("decode").time():
             return await self._pool.run(decode, data, max_pixels=self._max_pixels)
+
+    async def shown(self, data: bytes) -> bytes:
+        """The image as every browser shows it: HEIC, AVIF and TIFF as JPEG; raises what ``decode`` raises."""
+        if format_of(data) not in {"HEIF", "AVIF", "TIFF"}:
+            return data
+        return await self._pool.run(encode_jpeg, await self.decode(data))
 
     async def detect(self, data: bytes, detector: DetectorName) -> Detected:
         """Decode and find every face."""

@@ -14,7 +14,7 @@ from facescreen.backends.base import EmbeddingBackend
 from facescreen.db import blacklist, collections, list_report
 from facescreen.db.connection import Database
 from facescreen.db.list_report import StoredPhoto
-from facescreen.domain.blacklist import Collection
+from facescreen.domain.blacklist import DEFAULT_COLLECTION, Collection
 from facescreen.domain.distances import EMBEDDING_METRICS, EmbeddingMetric, Metric, distances, from_cosine, unit
 from facescreen.domain.faces import Vectors
 from facescreen.domain.list_report import Finding, FindingCode, ListedPerson, ListReport, Weakness
@@ -26,6 +26,7 @@ from facescreen.recognition.catalog import default_threshold
 from facescreen.services.collections import CollectionService
 from facescreen.services.matching import Matcher
 from facescreen.services.reindex import Progress
+from facescreen.services.sync import FolderSyncService
 from facescreen.services.thresholds import Plan, ScreeningOptions
 
 MAX_FINDINGS = 1000
@@ -83,6 +84,7 @@ class ListReportService:
 
     Args:
         backend: what made the embeddings, ``None`` where an outside service keeps the faces.
+        folder: the blacklist folder, whose files the report on the default collection compares with the list.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class ListReportService:
         matcher: Matcher,
         backend: EmbeddingBackend | None,
         pool: WorkPool,
+        folder: FolderSyncService,
     ) -> None:
+        self._folder = folder
         self._database = database
         self._collections = collections
         self._matcher = matcher
@@ -128,7 +132,9 @@ class ListReportService:
                     self._reports[found.id] = report
                     while len(self._reports) > _REMEMBERED:
                         del self._reports[next(iter(self._reports))]
-        return await self._named(replace(report, findings=tuple(_first_of_each(report.findings, limit))))
+        left_out = await self._folder.not_listed() if found.name == DEFAULT_COLLECTION else ()
+        findings = tuple(_first_of_each(report.findings, limit))
+        return await self._named(replace(report, findings=findings, left_out=tuple(left_out)))
 
     async def _remembered(self, collection: Collection, plan: Plan) -> ListReport | None:
         """The last report, if nothing that it rests on has changed."""

@@ -499,9 +499,15 @@ async def _delete(connection: AsyncConnection, entry: Entry, wanted: frozenset[i
 
 async def present_entry(connection: AsyncConnection, entry_id: int, *, within: Collection | None = None) -> Entry:
     """The entry, or :class:`EntryNotFoundError`; also if it is not in the collection that is given."""
-    entry = await blacklist.get_entry(connection, entry_id, collection_id=within.id if within else None)
-    if entry is None:
-        raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
+    entry = await blacklist.get_entry(connection, entry_id)
+    if within is None:
+        if entry is None:
+            raise EntryNotFoundError(f"there is no blacklist entry {entry_id}")
+    elif entry is None or entry.collection != within.name:
+        raise EntryNotFoundError(
+            f"there is no blacklist entry {entry_id} in the collection {within.name}",
+            elsewhere=entry.collection if entry else None,
+        )
     return entry
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from facescreen.db.blacklist import NewEntry, WatchedFile
 from facescreen.db.connection import Database
 from facescreen.db.files import FileName, StoreName
 from facescreen.domain.blacklist import DEFAULT_COLLECTION, MAX_NAME_LENGTH, Entry, new_user_id
+from facescreen.domain.names import escaped, fault_of_name
 from facescreen.domain.sealing import SealBrokenError
 from facescreen.domain.trail import Action
 from facescreen.errors import (
@@ -24,16 +26,20 @@ from facescreen.errors import (
     EntryPendingError,
     FacescreenError,
     FileNameUnusableError,
+    FileNotListedError,
+    FileUnfinishedError,
     FolderEmptyError,
     InputError,
     NotInPersonFolderError,
     PhotoUnreadableError,
     ReferenceImageNotFoundError,
     RejectedFile,
+    StorageFullError,
+    UnsupportedFormatError,
 )
+from facescreen.images.decode import UNSUPPORTED, format_of
 from facescreen.images.folder_store import FolderStore, medium_faults_translated
-from facescreen.images.sealed_store import SealedStore
-from facescreen.images.sources import printable
+from facescreen.images.sealed_store import SealedStore, is_sealed
 from facescreen.services.collections import CollectionService
 from facescreen.services.enrollment import Enroller, FaceSelection
 from facescreen.services.files import StoredFiles, watched_by
@@ -51,6 +57,10 @@ _LOOK_AGAIN_SECONDS = 0.2
 _TICK_SECONDS = 0.02
 """File systems stamp changes with the time of the kernel's last tick, which is up to 10 ms old (``CONFIG_HZ=100``)."""
 
+_UNFINISHED = re.compile(r".*\.(part|partial|filepart|crdownload|download|tmp)", re.IGNORECASE)
+
+_UNREADABLE = "the file cannot be read: it is another user's, or the disk is failing"
+
 
 @dataclass(slots=True)
 class SyncReport:
@@ -66,7 +76,8 @@ class SyncReport:
 class FolderSyncService:
     """Enrolls new photos, withdraws removed ones and leaves the others alone.
 
-    A folder that no entry has becomes an entry of the default collection.
+    A folder that no entry has becomes an entry of the default collection. A photo that lies in a recycle bin, in
+    snapshots or among thumbnails is removed: whoever was deleted over a network share must not alert again.
 
     Args:
         folder: the blacklist folder, one sub-folder per person.
@@ -96,6 +107,7 @@ class FolderSyncService:
         self._folder = folder
         self._store = FolderStore(folder)
         self._photos = photos
+        self._skipped: dict[str, RejectedFile] = {}
 
     async def sync(self, progress: Progress = lambda _done, _total: None) -> SyncReport:
         """Bring the list in line with the folder. One process at a time does this; others wait.
@@ -113,14 +125,19 @@ class FolderSyncService:
     async def _sync(self, progress: Progress) -> SyncReport:
         report = SyncReport()
         # Files first: whatever is listed was announced before it was written, so rows or intents read later know it.
-        found = await self._store.list()
+        survey = await self._store.survey()
+        found, binned = survey.files, set(survey.binned)
         async with self._database.read() as connection:
             stored = {file.name: file for file in await blacklist.watched_files(connection)}
             ours = await blacklist.named_photos(connection)
             ours |= {intent.file.name for intent in await files.intents(connection)}
         listed = set(found)
-        gone = [file for name, file in stored.items() if name not in listed and not (self._folder / name).exists()]
-        if gone and not found:
+        gone = [
+            file
+            for name, file in stored.items()
+            if name in binned or (name not in listed and not (self._folder / name).exists())
+        ]
+        if gone and not binned and not await self._is_photo_among(found, stored):
             raise FolderEmptyError(
                 "the blacklist folder holds no photo but the list does; if that is meant, delete the entries instead"
             )
@@ -128,10 +145,16 @@ class FolderSyncService:
             if gone and name not in ours:  # moved by hand: before the key of its old name goes
                 with suppress(FileNotFoundError):
                     async with self._kept(name):
-                        await self._photos.adopt(name)
+                        await self._adopt(name)
         touched = await asyncio.to_thread(self._touched_since, [stored[name] for name in found if name in stored])
-        changed = [file for file in touched if await self._is_another(file)]
-        await self._withdraw([*gone, *changed], report)
+        changed = []
+        for file in touched:
+            try:
+                if await self._is_another(file):
+                    changed.append(file)
+            except StorageFullError:
+                report.skipped.append(RejectedFile(file.name, PhotoUnreadableError.code, _UNREADABLE))
+        await self._withdraw([*gone, *changed], report, binned=binned)
         expired = await self._withdraw_expired()
         report.withdrawn += expired
         fresh = {file.name for file in changed}
@@ -143,25 +166,21 @@ class FolderSyncService:
                 report.added.append(name)
                 report.warnings += warnings
             except (InputError, EntryPendingError, EntryNotFoundError) as error:
-                report.skipped.append(RejectedFile(name, error.code, str(error)))
+                report.skipped.append(RejectedFile(escaped(name), error.code, str(error)))
             except (FileNotFoundError, CollectionNotFoundError):
                 logger.info("photo_removed_during_sync")
-        for name in await self._store.unusable():
-            reason = "the name is not UTF-8 or has control characters; rename the file or its folder"
-            report.skipped.append(RejectedFile(printable(name), FileNameUnusableError.code, reason))
+        report.skipped += survey.left_out
+        self._skipped = {skipped.file: skipped for skipped in report.skipped}
         progress(len(new), len(new))
         report.unchanged = len(stored) - len(gone) - len(changed) - len(expired)
         return report
 
     async def _enroll(self, name: str) -> list[EnrollmentWarning]:
-        folder, slash, file = name.partition("/")
-        if not slash or "/" in file:
-            raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
-        if not 0 < len(folder.strip()) <= MAX_NAME_LENGTH:
-            raise FileNameUnusableError(f"the folder's name becomes the person's: 1 to {MAX_NAME_LENGTH} characters")
+        folder = _require_person(name)
+        await self._require_photo(name)
         try:
             async with self._kept(name):
-                await self._photos.adopt(name)
+                await self._adopt(name)
             data = await self._photos.get(name)
         except SealBrokenError:
             raise PhotoUnreadableError("the photo is encrypted with a key that is not there; remove it") from None
@@ -185,13 +204,70 @@ class FolderSyncService:
         await self._register.add(into, [addition])
         return warnings
 
-    async def _withdraw(self, gone: list[WatchedFile], report: SyncReport) -> None:
+    async def not_listed(self) -> list[RejectedFile]:
+        """Every file of the folder that is no reference photo, and why; nothing is enrolled.
+
+        The reason is that of the last synchronisation by this process, where it had one.
+        """
+        try:
+            survey = await self._store.survey()
+        except StorageFullError as error:
+            return [RejectedFile(".", error.code, str(error))]
+        async with self._database.read() as connection:
+            ours = await blacklist.named_photos(connection)
+            ours |= {intent.file.name for intent in await files.intents(connection)}
+        rejected = survey.left_out
+        for name in survey.files:
+            if name not in ours:
+                rejected.append(self._skipped.get(name) or await self._why_not_listed(name))
+        return sorted(rejected, key=lambda each: each.file)
+
+    async def _why_not_listed(self, name: str) -> RejectedFile:
+        reason: InputError = FileNotListedError()
+        try:
+            _require_person(name)
+            await self._require_photo(name)
+        except InputError as error:
+            reason = error
+        except FileNotFoundError:  # removed meanwhile
+            pass
+        return RejectedFile(name, reason.code, str(reason))
+
+    async def _require_photo(self, name: str) -> None:
+        """Look at the first bytes of a file, which may be a film of gigabytes.
+
+        Raises:
+            UnsupportedFormatError: they are no picture's, encrypted or not.
+            PhotoUnreadableError: they cannot be read.
+        """
+        try:
+            head = await self._store.head(name)
+        except StorageFullError:
+            raise PhotoUnreadableError(_UNREADABLE) from None
+        if format_of(head) is None and not is_sealed(head):
+            raise UnsupportedFormatError(UNSUPPORTED)
+
+    async def _is_photo_among(self, names: Sequence[str], stored: Collection[str]) -> bool:
+        if any(name in stored for name in names):
+            return True
+        for name in names:
+            with suppress(InputError, FileNotFoundError):
+                await self._require_photo(name)
+                return True
+        return False
+
+    async def _adopt(self, name: str) -> None:
+        if is_sealed(await self._store.head(name)):
+            await self._photos.adopt(name)
+
+    async def _withdraw(self, gone: list[WatchedFile], report: SyncReport, *, binned: Collection[str]) -> None:
         for file in gone:
             async with self._database.read() as connection:
                 entry = await blacklist.get_entry(connection, file.entry_id)
             if entry is None or all(image.id != file.reference_image_id for image in entry.images):
                 continue  # deleted meanwhile, and the entry perhaps kept on purpose
-            is_last = len(entry.images) == 1 and not (self._folder / file.name).parent.exists()
+            is_gone = file.name in binned or not (self._folder / file.name).parent.exists()
+            is_last = len(entry.images) == 1 and is_gone
             with suppress(EntryNotFoundError, EntryPendingError, ReferenceImageNotFoundError):
                 await self._register.withdraw(entry, None if is_last else [file.reference_image_id], keep_watched=True)
                 report.withdrawn.append(file.name)
@@ -273,3 +349,23 @@ class FolderSyncService:
             while not is_locked(lock):  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             yield
+
+
+def _require_person(name: str) -> str:
+    """The person's folder that a file lies in.
+
+    Raises:
+        NotInPersonFolderError: it lies in none.
+        FileNameUnusableError: the folder's name cannot be a person's.
+        FileUnfinishedError: the file's name is that of a copy or a download that goes on.
+    """
+    folder, slash, file = name.partition("/")
+    if not slash or "/" in file:
+        raise NotInPersonFolderError("photos belong into a person's folder: <folder>/<file>")
+    if not 0 < len(folder.strip()) <= MAX_NAME_LENGTH:
+        raise FileNameUnusableError(f"the folder's name becomes the person's: 1 to {MAX_NAME_LENGTH} characters")
+    if fault := fault_of_name(folder):
+        raise FileNameUnusableError(f"the folder's name becomes the person's, and {fault}")
+    if _UNFINISHED.fullmatch(file):
+        raise FileUnfinishedError
+    return folder

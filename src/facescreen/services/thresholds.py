@@ -8,7 +8,7 @@ from facescreen.domain.distances import EmbeddingMetric, Metric, convert
 from facescreen.domain.false_alerts import AlertBudget, Calibration, FalseAlertCurve
 from facescreen.domain.screening import AppliedCalibration, Policy
 from facescreen.errors import InvalidThresholdError, ThresholdRequiredError
-from facescreen.recognition.catalog import default_threshold, shipped_false_alerts
+from facescreen.recognition.catalog import MODELS, default_threshold, shipped_false_alerts
 
 SIMILARITY_THRESHOLD = 0.2
 """Distance of similarity 80: the default of ``FaceMatchThreshold`` in Rekognition's SearchFacesByImage."""
@@ -148,6 +148,32 @@ def resolve_policy(plan: Plan, calibration: Calibration | None, list_size: int) 
         review_false_alert_rate=curve.rate(policy.review_threshold, list_size),
     )
     return replace(policy, calibration=applied)
+
+
+def wide_thresholds(model_name: str, policy: Policy) -> list[str]:
+    """Say of each threshold that is larger than the distance of two photos of one person what it does.
+
+    A budget of false alerts chooses no such threshold. Who gives one usually means a similarity, and gets matches of
+    everybody.
+    """
+    if policy.metric is Metric.SIMILARITY:
+        largest: float | None = SIMILARITY_THRESHOLD
+    else:
+        largest = next((default_threshold(name, policy.metric) for name in MODELS if name == model_name), None)
+    if largest is None:
+        return []
+    known = policy.calibration
+    chosen = [("threshold", policy.threshold, "match", known.false_alert_rate if known else None)]
+    if policy.review_threshold > policy.threshold:
+        rate = known.review_false_alert_rate if known else None
+        chosen.append(("review_threshold", policy.review_threshold, "match or be possible", rate))
+    return [
+        f"`{name}` {value:g} is a distance, and larger than {largest:.4g}, up to which two photos are taken for one "
+        f"person ({policy.metric}, {model_name}), so people who are not on the list will {effect}"
+        + ("" if rate is None else f": {rate:.0%} of them, by what was measured")
+        for name, value, effect, rate in chosen
+        if value > largest
+    ]
 
 
 def _policy(plan: Plan, threshold: float, review_threshold: float | None) -> Policy:
