@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import permutations
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.documented.blocks import ROOT
 from tests.painted_server import HANGING
 
 DOCUMENTED_PORT = 8000
+SHELL = ("bash", "-O", "expand_aliases", "-euo", "pipefail", "-c")
 
 _COPIED = ("src", "bench", "samples", "Makefile", "pyproject.toml", "alembic.ini")
 _SIDE = 250
@@ -38,8 +39,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         for name in (*_COPIED, *(path.name for path in ROOT.glob("requirements*"))):
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
@@ -87,22 +87,25 @@ class Checkout:
         shutil.copytree(photos, self.folder / "PHOTOS")
         (self.folder / "groups.csv").write_text("person,group\nEileen_Collins,a\nGrace_Hopper,b\n")
 
-    def run(self, command: str, *, python: bool = False, **environment: str) -> str:
-        """Run lines of bash, or of Python, as they are documented but for the port, and give what they print."""
-        text = command.replace(f":{DOCUMENTED_PORT}", f":{self.port}")
-        program = (
-            [sys.executable, "-c", text] if python else ["bash", "-O", "expand_aliases", "-euo", "pipefail", "-c", text]
-        )
+    def run(self, command: str, **environment: str) -> str:
+        """Run lines of bash, as they are documented but for the port, and give what they print."""
+        return self._run([*SHELL, command], environment)
+
+    def run_python(self, text: str) -> None:
+        """The same with Python."""
+        self._run([sys.executable, "-c", text], {})
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
         done = subprocess.run(
-            program,
+            [part.replace(f":{DOCUMENTED_PORT}", f":{self.port}") for part in command],
             cwd=self.folder,
-            env=self._environment() | environment,
+            env=self._environment() | {**environment},
             capture_output=True,
             text=True,
             timeout=HANGING * 3,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
@@ -111,21 +114,21 @@ class Checkout:
         return others | {
             "PATH": f"{self.folder / '.venv' / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
-            "PYTHONPATH": str(self.folder / "src"),
+            # Not its own copy, where a documented command overwrites what comes with a model.
+            "PYTHONPATH": str(ROOT / "src"),
             "PORT": str(self.port),
         }
 
     @contextmanager
-    def serving(self, command: str) -> Iterator[Path]:
-        """The lines that start the service, and then its log."""
-        log = self.folder / "serve.log"
+    def serving(self, command: str, **environment: str) -> Iterator[Path]:
+        """A service that these lines start, until it is left; its log."""
+        chosen = self._environment() | environment
+        log = self.folder / f"serve-{chosen['PORT']}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["bash", "-euc", command], cwd=self.folder, env=self._environment(), stdout=output, stderr=output
-            )
+            process = subprocess.Popen([*SHELL, command], cwd=self.folder, env=chosen, stdout=output, stderr=output)
             try:
                 deadline = time.monotonic() + HANGING
-                while not self._is_ready():
+                while not _is_ready(chosen["PORT"]):
                     assert process.poll() is None, log.read_text()
                     assert time.monotonic() < deadline, log.read_text()
                     time.sleep(0.1)
@@ -134,8 +137,15 @@ class Checkout:
                 process.terminate()
                 process.wait(HANGING)
 
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/api/v1/ready", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _is_ready(port: str) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/api/v1/ready", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
