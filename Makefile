@@ -1,5 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_FLAGS ?=
+BENCH_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,8 +31,8 @@ check: $(DEV)  ## format, lint, types, layers, and migrations against the schema
 	scratch=$$(mktemp -d) && trap 'rm -r "$$scratch"' EXIT && \
 	export DATABASE_URL="sqlite+aiosqlite:///$$scratch/check.db" && $(BIN)/alembic upgrade head && $(BIN)/alembic check
 
-bench: $(DEV)  ## speed and memory against DeepFace and the bare models, printed and as JSON
-	$(BIN)/python -m bench
+bench: $(DEV)  ## speed and memory against DeepFace and the bare models, printed and as JSON; BENCH_FLAGS=--tiny only tries it
+	$(BIN)/python -m bench $(BENCH_FLAGS)
 
 torture: $(DEV)  ## the long forms of the tests of faults: kills, workers, the stateful machine, hostile input
 	CRASH_ROUNDS=300 WORKER_CYCLES=1000 MACHINE_RUNS=600 TRAIL_EXAMPLES=200 MUTATIONS=10000 FUZZ_EXAMPLES=100 \

@@ -1,13 +1,13 @@
 """Compare the service over HTTP, DeepFace in process and the bare model calls, on the same photos.
 
-    python -m bench [--photos FOLDER] [--json FILE]
+    python -m bench [--photos FOLDER] [--json FILE] [--tiny]
 
 Every photo goes to all three back to back, so that whatever else the machine does hits all of them alike; each has a
 process of its own. All use the default detector and model with the same weights. DeepFace has code of its own around
 them: it looks at pictures in full size, and loads CenterFace anew for each.
 
 What follows looks into a request, and asks a service with a long list, one with several workers, and one that many ask
-at once.
+at once. ``--tiny`` asks as little as possible: it shows that everything runs, and its figures say nothing.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,17 +38,39 @@ from .photos import SAMPLES, make_photos
 from .service import DETECTOR, MODEL, Service, make_list, request, serving, settings_in
 from .steps import request_steps, search_times
 
-PASSES = 3
-"""How often each arm screens each photo, after once to warm up."""
 AT_ONCE = 4
-REFERENCES = 300
-LONG_LIST, SEARCHES, REQUESTS_TO_LONG_LIST = 100_000, 200, 20
-WORKERS, ROUNDS = 2, 10
-REQUESTS, REQUESTS_AT_ONCE = 500, 8
+WORKERS = 2
+REQUESTS_AT_ONCE = 8
 TOGETHER = f"service, {AT_ONCE} at once"
 RESULTS = Path(__file__).parent / "results"
 
 Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        photos: at most so many.
+        passes: how often each arm screens each photo, after once to warm up.
+        references: on the short list.
+        long_list: references on the long one, in which ``searches`` are timed and of which ``long_requests`` are asked.
+        rounds: of changes by one worker and questions to all.
+        requests: that are asked many at once.
+    """
+
+    photos: int | None = None
+    passes: int = 3
+    references: int = 300
+    long_list: int = 100_000
+    searches: int = 200
+    long_requests: int = 20
+    rounds: int = 10
+    requests: int = 500
+
+
+TINY = Extent(photos=1, passes=1, references=10, long_list=1000, searches=3, long_requests=2, rounds=1, requests=6)
 
 
 def main() -> None:
@@ -58,7 +81,9 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures go; default: bench/results/<time>.json"
     )
+    parser.add_argument("--tiny", action="store_true", help="only show that everything runs")
     args = parser.parse_args()
+    extent = TINY if args.tiny else Extent()
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
 
@@ -66,15 +91,15 @@ def main() -> None:
     report: Report = {"began": began.isoformat(timespec="seconds"), "machine": machine(), "load_before": load()}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scratch = Path(folder)
-        photos = jpeg_files(args.photos) if args.photos else make_photos(scratch)
-        service = stack.enter_context(serving(scratch / "service", references=REFERENCES))
+        photos = (jpeg_files(args.photos) if args.photos else make_photos(scratch))[: extent.photos]
+        service = stack.enter_context(serving(scratch / "service", references=extent.references))
         for name in ("astronaut", "grace_hopper"):
             service.enroll(name, (SAMPLES / f"{name}.jpg").read_bytes())
-        report["arms"] = arms(service, photos, scratch)
-        report["steps_ms"] = steps(photos, scratch / "steps")
-        report["long_list"] = long_list(service, scratch)
-        report["several_workers"] = several_workers(scratch / "workers")
-        report["many_at_once"] = many_at_once(service)
+        report["arms"] = arms(service, photos, scratch, extent=extent)
+        report["steps_ms"] = steps(photos, scratch / "steps", extent)
+        report["long_list"] = long_list(service, scratch, extent)
+        report["several_workers"] = several_workers(scratch / "workers", extent)
+        report["many_at_once"] = many_at_once(service, extent)
     report["targets"] = targets(report)
     report["load_after"] = load()
     report["seconds"] = round((datetime.now(UTC) - began).total_seconds())
@@ -88,10 +113,12 @@ def jpeg_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in {".jpg", ".jpeg"}]
 
 
-def arms(service: Service, photos: Sequence[Path], scratch: Path) -> Report:
+def arms(service: Service, photos: Sequence[Path], scratch: Path, *, extent: Extent) -> Report:
     """Speed and memory of the three, and their ratios."""
-    print(f"{len(photos)} photos, {DETECTOR} + {MODEL}, {REFERENCES} references, {PASSES} passes")
-    found = compare(service, photos, references=REFERENCES, passes=PASSES, at_once=AT_ONCE, scratch=scratch)
+    print(f"{len(photos)} photos, {DETECTOR} + {MODEL}, {extent.references} references, {extent.passes} passes")
+    found = compare(
+        service, photos, references=extent.references, passes=extent.passes, at_once=AT_ONCE, scratch=scratch
+    )
     rows = {name: speed(seconds, seconds.sum()) for name, seconds in found.seconds.items()}
     rows[TOGETHER] = speed(found.together, found.together_seconds)
     print(f"\n{'':24}{'images/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'peak MB':>10}{'faces':>10}")
@@ -123,22 +150,22 @@ def speed(seconds: NDArray[np.float64], busy: float) -> Report:
     return {name: round(float(figure), 2) for name, figure in figures.items()}
 
 
-def steps(photos: Sequence[Path], folder: Path) -> Report:
+def steps(photos: Sequence[Path], folder: Path, extent: Extent) -> Report:
     """What a request consists of."""
     with own_process() as (pool, _):
-        found = pool.submit(request_steps, photos, REFERENCES, passes=PASSES, folder=folder).result()
+        found = pool.submit(request_steps, photos, extent.references, passes=extent.passes, folder=folder).result()
     report = {name: round(milliseconds, 2) for name, milliseconds in found.items()}
     show("milliseconds of a request without its socket, and of its steps one after the other", report)
     return report
 
 
-def long_list(service: Service, scratch: Path) -> Report:
+def long_list(service: Service, scratch: Path, extent: Extent) -> Report:
     """What a long list costs."""
     long, empty = scratch / "long", scratch / "empty"
     body = request((SAMPLES / "astronaut.jpg").read_bytes())
     added = []
-    with serving(long, references=LONG_LIST) as other:
-        for _ in range(REQUESTS_TO_LONG_LIST):
+    with serving(long, references=extent.long_list) as other:
+        for _ in range(extent.long_requests):
             times = [time.perf_counter()]
             for asked in (service, other):
                 asked.screen(body)
@@ -146,7 +173,7 @@ def long_list(service: Service, scratch: Path) -> Report:
             added.append(1000 * (times[2] - 2 * times[1] + times[0]))
     asyncio.run(make_list(settings_in(empty), 0))
     with own_process() as (pool, _):
-        search_empty, search_long = pool.submit(search_times, [empty, long], searches=SEARCHES).result()
+        search_empty, search_long = pool.submit(search_times, [empty, long], searches=extent.searches).result()
     report = {
         "search_of_empty_list_ms": round(search_empty, 2),
         "search_ms": round(search_long, 2),
@@ -156,23 +183,24 @@ def long_list(service: Service, scratch: Path) -> Report:
         "start_of_short_list_seconds": round(service.start_seconds, 1),
         "peak_mb": round(other.memory.megabytes),
     }
-    show(f"{LONG_LIST:,} references, a median of {SEARCHES} searches and {REQUESTS_TO_LONG_LIST} requests", report)
+    title = f"{extent.long_list:,} references, a median of {extent.searches} searches"
+    show(f"{title} and {extent.long_requests} requests", report)
     return report
 
 
-def several_workers(folder: Path) -> Report:
+def several_workers(folder: Path, extent: Extent) -> Report:
     """Whether a worker misses what another one has changed."""
     with serving(folder, references=0, workers=WORKERS) as service:
-        answers, stale = stale_answers(service, workers=WORKERS, rounds=ROUNDS)
+        answers, stale = stale_answers(service, workers=WORKERS, rounds=extent.rounds)
     report = {"workers": WORKERS, "answers": answers, "stale": stale}
     show("a person enrolled by one worker and deleted by another, every worker asked after each", report)
     return report
 
 
-def many_at_once(service: Service) -> Report:
+def many_at_once(service: Service, extent: Extent) -> Report:
     """Whether requests change each other's answers."""
-    different, wrong = differing_answers(service, requests=REQUESTS, at_once=REQUESTS_AT_ONCE)
-    report = {"requests": REQUESTS, "at_once": REQUESTS_AT_ONCE, "different_requests": different, "wrong": wrong}
+    different, wrong = differing_answers(service, requests=extent.requests, at_once=REQUESTS_AT_ONCE)
+    report = {"requests": extent.requests, "at_once": REQUESTS_AT_ONCE, "different_requests": different, "wrong": wrong}
     show("answers to many at once, against those to one at a time", report)
     return report
 

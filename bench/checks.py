@@ -43,7 +43,8 @@ def stale_answers(service: Service, *, workers: int, rounds: int) -> tuple[int, 
 def differing_answers(service: Service, *, requests: int, at_once: int) -> tuple[int, int]:
     """How many of the requests are different, and how many answers are not the one that the request gets alone."""
     metrics = ("cosine", "euclidean", "euclidean_l2", "angular", None)
-    bodies = [request(data, distance_metric=metric) for data, metric in zip(make_variants(), cycle(metrics))]
+    variants = islice(make_variants(), requests)
+    bodies = [request(data, distance_metric=metric) for data, metric in zip(variants, cycle(metrics))]
     alone = [_answer(service, body) for body in bodies]
     assert any(face["blacklist_matches"] for answer in alone for face in answer["faces"])
     with ThreadPoolExecutor(at_once) as pool:

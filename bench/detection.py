@@ -1,6 +1,7 @@
 """Which faces are found, and in what time: the source of the constants in recognition/centerface.py.
 
-    python -m bench.detection LFW/images [--every N] [--groups FOLDER] [--against DETECTOR] [--show FILE.png]
+    python -m bench.detection LFW/images [--every N] [--groups FOLDER] [--sizes SIZE…] [--repeats N]
+                              [--against DETECTOR] [--show FILE.png]
 
 The default detector is measured alone and side by side with another one, in one process.
 
@@ -56,7 +57,6 @@ SMALL_FACE: Final = 50
 """Shorter side, in pixels, of the face in a photo of 24 megapixels."""
 
 PLACES: Final = 20
-REPEATS: Final = 5
 TILE: Final = 96
 """Side of the pictures on the sheet."""
 
@@ -215,14 +215,15 @@ def _picture(alone: Alone, number: int) -> Pixels:
     return np.asarray(small, np.uint8)
 
 
-def report_times(detectors: Mapping[str, Detector], groups: Path | None) -> None:
+def report_times(detectors: Mapping[str, Detector], groups: Path | None, *, sizes: Sequence[str], repeats: int) -> None:
     """Medians, and the ratio of the second detector to the first."""
     with TemporaryDirectory() as folder:
-        made = {path.stem: decode(path.read_bytes(), max_pixels=10**7) for path in make_photos(Path(folder))}
-    pictures = {size: [image for name, image in made.items() if name.startswith(size)] for size in SIZES}
+        made = {path.stem: decode(path.read_bytes(), max_pixels=10**7) for path in make_photos(Path(folder), sizes)}
+    pictures = {size: [image for name, image in made.items() if name.startswith(size)] for size in sizes}
     for path in sorted(groups.glob("*.jpg")) if groups else ():
         image = decode(path.read_bytes(), max_pixels=50_000_000)
-        for size, (width, height) in SIZES.items():
+        for size in sizes:
+            width, height = SIZES[size]
             factor = sqrt(width * height / (image.shape[0] * image.shape[1]))
             way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
             shown = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=way), np.uint8)
@@ -232,7 +233,7 @@ def report_times(detectors: Mapping[str, Detector], groups: Path | None) -> None
     for name, images in pictures.items():
         seconds: dict[str, list[float]] = {detector: [] for detector in detectors}
         faces = dict.fromkeys(detectors, 0)
-        for repeat in range(REPEATS + 1):
+        for repeat in range(repeats + 1):
             for image in images:
                 for detector, measured in detectors.items():
                     start = perf_counter()
@@ -281,6 +282,8 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of photos")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth photo only")
     parser.add_argument("--groups", type=Path, metavar="FOLDER", help="photos of groups, to measure the time with")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES], help="of the photos for the time")
+    parser.add_argument("--repeats", type=int, default=5, help="how often the time is measured")
     parser.add_argument("--against", choices=get_args(DetectorName), default="mtcnn", metavar="DETECTOR")
     parser.add_argument("--show", type=Path, metavar="FILE.png", help="draw the faces that one detector finds alone")
     args = parser.parse_args()
@@ -299,7 +302,7 @@ def main() -> None:
     report_huge(detector, portraits)
     report_sides(detector, portraits)
     report_large(detector, portraits)
-    report_times(detectors, args.groups)
+    report_times(detectors, args.groups, sizes=args.sizes, repeats=args.repeats)
     report_alone(detectors, paths, args.show)
 
 

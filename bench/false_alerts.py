@@ -96,11 +96,14 @@ def halves(dataset: Dataset, probes: Probes) -> tuple[Half, Half]:
     return half(0), half(1)
 
 
-def check(curve: FalseAlertCurve, one_in: int, half: Half, *, listed: Vectors) -> Check:
-    """What the curve's threshold for a list of this length does to people of this half, who are its first ones."""
+def check(curve: FalseAlertCurve, one_in: int, half: Half, *, listed: Vectors) -> Check | None:
+    """What the curve's threshold for a list of this length does to people of this half, who are its first ones.
+
+    ``None`` where the curve rests on too few faces for this budget.
+    """
     threshold = curve.threshold(one_in, len(listed))
     if threshold is None:
-        raise ValueError(f"{curve.faces} faces are no evidence for one in {one_in}")
+        return None
     strangers = ImpostorSearches(half.strangers, listed).nearest(curve.metric)
     others = ImpostorSearches(half.others, listed).nearest(curve.metric)
     is_found = (others.rows == half.people) & (others.distances <= threshold)
@@ -113,9 +116,9 @@ def check(curve: FalseAlertCurve, one_in: int, half: Half, *, listed: Vectors) -
     )
 
 
-def checks(metric: EmbeddingMetric, both: tuple[Half, Half]) -> Mapping[tuple[int, str], Sequence[Check]]:
+def checks(metric: EmbeddingMetric, both: tuple[Half, Half]) -> Mapping[tuple[int, str], Sequence[Check | None]]:
     """Each half calibrated and the other one checked, by budget and by what is checked."""
-    found = defaultdict(list)
+    found: dict[tuple[int, str], list[Check | None]] = defaultdict(list)
     for calibrated, other in (both, both[::-1]):
         everybody = calibrated.everybody
         by_list = ImpostorSearches(calibrated.strangers, calibrated.listed).curve(metric)
@@ -138,7 +141,11 @@ def report(both: tuple[Half, Half]) -> None:
         )
     for metric in MEASURED_METRICS:
         print(f"\n{metric}: strangers who alert, expected and found, and photos whose person is missed")
-        for (one_in, name), found in checks(metric, both).items():
+        for (one_in, name), checked in checks(metric, both).items():
+            found = [one for one in checked if one is not None]
+            if len(found) < len(checked):
+                print(f"  1 in {one_in:<4} {name:<30} too few faces to tell")
+                continue
             strangers, probes = sum(one.strangers for one in found), sum(one.probes for one in found)
             alerts = rate(sum(one.alerts for one in found), strangers)
             missed = rate(sum(one.missed for one in found), probes)

@@ -143,7 +143,7 @@ def _timed(run: Callable[[Answers], Awaitable[None]]) -> Answers:
 
 
 def _p99(seconds: Sequence[float]) -> float:
-    return statistics.quantiles(seconds, n=100, method="inclusive")[98]
+    return statistics.quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0]
 
 
 def _line(name: str, answers: Answers) -> str:
@@ -166,7 +166,7 @@ def main() -> None:
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other,
     ):
         load = Load(service.client.base_url.port or 0, bodies, arguments.seconds)
-        other.submit(busy, Load(load.port, bodies, 2.0), 1).result()
+        other.submit(busy, Load(load.port, bodies, min(2.0, arguments.seconds)), 1).result()
         alone, capacity, overload = Answers(), Answers(), Answers()
         # In turns, because other machines' and other programs' loads come and go.
         for _ in range(arguments.rounds):
@@ -177,8 +177,8 @@ def main() -> None:
     print(_line("one client", alone))
     print(_line(f"{_CLIENTS} clients", capacity))
     print(_line(f"arrivals of {arguments.times:g} times as many", overload))
-    refused = overload.seconds.get(503, [])
-    print(f"refused: p99 {_p99(refused) * 1000:.0f} ms")
+    if refused := overload.seconds.get(503, []):
+        print(f"refused: p99 {_p99(refused) * 1000:.0f} ms")
     for path, seconds in overload.probes.items():
         print(f"{path}: {len(seconds)} times, p99 {_p99(seconds) * 1000:.0f} ms")
     latency = _p99(overload.accepted) / _p99(alone.accepted)

@@ -1,6 +1,6 @@
 """Photos of 1, 2 and 4 megapixels, made from the samples, so that everybody can measure the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,11 +21,12 @@ _NO_FACE_BELOW = 0.65
 """Share of the astronaut's photo above what no detector takes for a face, however large it is shown."""
 
 
-def make_photos(folder: Path) -> list[Path]:
+def make_photos(folder: Path, sizes: Sequence[str] = tuple(SIZES)) -> list[Path]:
     """Four photos of each size as JPEG files: each sample alone, and both side by side in either order."""
     astronaut, hopper = portraits()
     paths = []
-    for size, (width, height) in SIZES.items():
+    for size in sizes:
+        width, height = SIZES[size]
         for number, people in enumerate([(astronaut,), (hopper,), (astronaut, hopper), (hopper, astronaut)]):
             path = folder / f"{size}-{number}.jpg"
             path.write_bytes(encode_jpeg(compose(people, width, height), quality=_QUALITY))

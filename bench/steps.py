@@ -74,7 +74,7 @@ async def _request_steps(photos: Sequence[Path], references: int, *, passes: int
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app)
-        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://service"))
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1"))
         services: Services = app.state.services
         steps = _Steps(services, settings, client=client, collection_id=await default_collection(services.database))
         await steps.screen(photos[0].read_bytes(), _Stopwatch())

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 from pydantic_core import PydanticUndefined
 
 from facescreen.api.problems import STATUS
+from facescreen.cli import cli
 from facescreen.config import Settings
 from facescreen.domain.trail import Action
 
@@ -43,9 +45,22 @@ def test_every_action_of_the_audit_trail_is_documented() -> None:
     assert sorted(re.findall(r"`(.+?)`", row)) == sorted(Action)
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
-)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    for line in re.findall(r"`facescreen ([^`]+)`", page.read_text()):
+        command: click.Command = cli
+        for word in re.findall(r"[^\s\[\]]+", line):
+            if word.startswith("--"):
+                assert word in {option for parameter in command.params for option in parameter.opts}, line
+            elif isinstance(command, click.Group):
+                assert word in command.commands, line
+                command = command.commands[word]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -55,12 +55,13 @@ async def screen(paths: tuple[Path, ...], *, as_json: bool, collection: str | No
     options = ScreeningOptions(**chosen)
     results: list[Screening] = []
     async with open_services(settings) as services:
+        within = await services.collections.get(collection or DEFAULT_COLLECTION)
         with progress_bar("images") as progress:
             for start in range(0, len(files), _IMAGES_AT_ONCE):
                 progress(start, len(files))
                 some = files[start : start + _IMAGES_AT_ONCE]
                 batch = list(_read(some, left_out, max_bytes=settings.max_image_bytes))
-                results += await services.screening.screen(batch, options, collection=collection or DEFAULT_COLLECTION)
+                results += await services.screening.screen(batch, options, collection=within.name)
             progress(len(files), len(files))
     for rejected in left_out:
         say(f"not screened: {rejected.file}: {rejected.detail} ({rejected.code})", err=True)
