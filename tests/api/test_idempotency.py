@@ -96,7 +96,9 @@ async def test_another_payload_is_refused_and_another_operation_is_another_reque
     check_replay(await post(client, "k", photo(RED)), first)
     body, kind = b'{"name": "third"}', {"Content-Type": "application/json"}
     (await client.post("/collections/", content=body, headers={**keyed("c"), **kind})).raise_for_status()
-    text = await client.post("/collections/", content=body, headers={**keyed("c"), "Content-Type": "text/plain"})
+    text = await client.post(
+        "/collections/", content=body, headers={**keyed("c"), "Content-Type": "application/x+json"}
+    )
     assert text.json()["code"] == "idempotency_key_reused"
 
 
