@@ -163,7 +163,8 @@ async def test_slow_uploads_keep_nobody_waiting(settings: Settings) -> None:
 
     tight = settings.model_copy(update={"max_concurrent_requests": 1, "max_queued_requests": 0})
     async with asyncio.timeout(HANGING), serving(tight) as client:
-        slow = asyncio.create_task(client.post("/process/process-images", content=slowly()))
+        headers = {"content-type": "application/json"}
+        slow = asyncio.create_task(client.post("/process/process-images", content=slowly(), headers=headers))
         await arriving.wait()
         assert len(await process(client, inline(photo(RED)))) == 1
         rest.set()

@@ -260,6 +260,10 @@ def screen(driver: Driver, settings: Settings, host: str) -> None:
     ask("POST", "/process/process-images", json={"images": [inline(photo(BREAKING))]})
     ask("POST", "/process/process-images", content=b'{"images": ["' + SECRET.encode() * 200_000 + b'"]}')
     ask("POST", "/process/process-images", json={"images": images[:1]}, params={planted("p"): planted("v")})
+    ask("POST", "/process/process-images", files=NAMED, data={"collection": planted("collection")})
+    ask("POST", "/process/process-images", files=NAMED, data={planted("field"): planted("value")})
+    ask("POST", "/process/process-images", files=NAMED, headers={"Content-Encoding": planted("coding")})
+    ask("POST", "/process/process-images", content=planted("text"), headers={"Content-Type": planted("type")})
     for source in images:
         ask("POST", "/detect/detect-face", json={"image": source})
     ask("POST", "/detect/detect-face", json={"image": inline(photo(BREAKING))})
