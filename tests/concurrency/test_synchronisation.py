@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from facescreen.db import blacklist
 from facescreen.db.blacklist import WatchedFile
 from facescreen.images.folder_store import FolderStore
+from facescreen.images.survey import Survey
 from tests.api.test_blacklist import enroll
 from tests.painted import BLUE, RED, photo
 from tests.painted_server import HANGING
@@ -17,15 +18,14 @@ from tests.painted_server import HANGING
 @pytest.fixture
 def ada_is_enrolled_meanwhile(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after the folder was listed."""
-    list_files = FolderStore.list
+    survey = FolderStore.survey
 
-    async def list_then_enroll(store: FolderStore, folder: str | None = None) -> list[str]:
-        names = await list_files(store, folder)
-        if folder is None:
-            await enroll(client, "Ada", photo(RED))
-        return names
+    async def survey_then_enroll(store: FolderStore) -> Survey:
+        found = await survey(store)
+        await enroll(client, "Ada", photo(RED))
+        return found
 
-    monkeypatch.setattr(FolderStore, "list", list_then_enroll)
+    monkeypatch.setattr(FolderStore, "survey", survey_then_enroll)
 
 
 async def test_the_first_person_enrolled_meanwhile_is_no_missing_folder(

@@ -185,8 +185,8 @@ async def test_photos_and_people_come_and_go_on_both(
     assert added.status_code == 200, added.text
     await enroll(client, "Grace", GRACE)
     assert await check() == {"Eileen": 2, "Grace": 1}
-    params = {"collection": COLLECTION, "q": record["user_id"]}
-    (known,) = (await there.get("/blacklist/", params=params)).json()
+    params = {"collection": COLLECTION}
+    (known,) = (await there.get("/blacklist/", params={**params, "q": record["user_id"]})).json()
     for image in known["images"]:
         shown = await there.get(f"/blacklist/{known['id']}/images/{image['id']}", params=params)
         assert shown.headers["content-type"] == "image/jpeg"
