@@ -539,7 +539,7 @@ async def test_an_error_at_the_start_is_one_line(settings: Settings, archive: Pa
 async def test_an_empty_file_system_and_a_mere_look_are_no_data(archive: Path, place: Settings, tmp_path: Path) -> None:
     (place.blacklist_db_path / "lost+found").mkdir(parents=True)
     looked = await asyncio.to_thread(facescreen, tmp_path, "keys", "list", DATABASE_URL=place.database_url)
-    assert "run: facescreen migrate" in looked.stderr
+    assert "make it: facescreen migrate" in looked.stderr
     assert not restoration(place).database.exists()
     sqlite3.connect(restoration(place).database).execute("PRAGMA journal_mode=WAL").connection.close()
     await restoration(place).restore(archive, replace=False)
