@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Form
 from facescreen.api.bodies import FORM
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import DETECT
-from facescreen.api.operation import Operation, UploadOperation, also_form, needs
+from facescreen.api.operation import Operation, add_upload, also_form, needs
 from facescreen.api.problems import AWS_ERRORS, IMAGE_ERRORS, responses
 from facescreen.api.schemas import DetectedFace, DetectRequest, DetectUpload
 from facescreen.config import DetectorName
@@ -26,15 +26,7 @@ async def detect_face_in_upload(
     return await _detected(services, image, form.detector_backend)
 
 
-router.add_api_route(
-    "/detect-face",
-    detect_face_in_upload,
-    methods=["POST"],
-    name="detect_face",
-    dependencies=needs(Scope.SCREEN, work=True),
-    include_in_schema=False,
-    route_class_override=UploadOperation,
-)
+add_upload(router, "/detect-face", detect_face_in_upload, named_as="detect_face")
 
 
 @router.post(

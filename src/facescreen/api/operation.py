@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from fastapi import Security
+from fastapi import APIRouter, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Body, Depends
 from fastapi.params import Security as SecurityParam
@@ -104,6 +104,25 @@ class UploadOperation(Operation):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
         return (match, child_scope) if media_type(Headers(scope=scope)) == FORM else (Match.NONE, {})
+
+
+def add_upload(
+    router: APIRouter, path: str, endpoint: Callable[..., Coroutine[Any, Any, Any]], *, named_as: str
+) -> None:
+    """Let an operation for JSON that screens take a form, too; call it before that one is added.
+
+    Args:
+        named_as: the name of that operation, for metrics and replays.
+    """
+    router.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        name=named_as,
+        dependencies=needs(access.Scope.SCREEN, work=True),
+        include_in_schema=False,
+        route_class_override=UploadOperation,
+    )
 
 
 def also_form(model: type[BaseModel]) -> dict[str, Any]:

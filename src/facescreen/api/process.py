@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Form, Query
 from facescreen.api.bodies import FORM
 from facescreen.api.dependencies import ServicesDep
 from facescreen.api.examples import PROCESS
-from facescreen.api.operation import Operation, UploadOperation, also_form, needs
+from facescreen.api.operation import Operation, add_upload, also_form, needs
 from facescreen.api.problems import AWS_ERRORS, responses
 from facescreen.api.schemas import ProcessedImage, ProcessRequest, ProcessUpload
 from facescreen.domain.access import Scope
@@ -45,15 +45,7 @@ async def process_uploads(
     return await _processed(services, images, form, all_references=all_references)
 
 
-router.add_api_route(
-    "/process-images",
-    process_uploads,
-    methods=["POST"],
-    name="process_images",
-    dependencies=needs(Scope.SCREEN, work=True),
-    include_in_schema=False,
-    route_class_override=UploadOperation,
-)
+add_upload(router, "/process-images", process_uploads, named_as="process_images")
 
 
 @router.post(

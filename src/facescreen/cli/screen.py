@@ -19,6 +19,7 @@ from facescreen.cli.base import (
     say,
     say_json,
 )
+from facescreen.errors import FolderWithoutPhotosError, HiddenFileError, RecycleBinError
 
 if TYPE_CHECKING:
     from facescreen.domain.screening import Screening
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from facescreen.images.sources import SourceImage
 
 _IMAGES_AT_ONCE = 8
-_LEFT_OUT_ON_PURPOSE = {"hidden_file", "recycle_bin", "folder_without_photos"}
+_LEFT_OUT_ON_PURPOSE = {HiddenFileError.code, RecycleBinError.code, FolderWithoutPhotosError.code}
 
 
 @click.command()
